@@ -1,0 +1,65 @@
+"""An operation as data, and flows of several: what is to be sent is decided here, who waits for it is not.
+
+A **flow** is a generator that yields steps (an `Op`, or a `Batch` of them) and is sent their results. A sync or an
+async driver runs it; the flow itself neither blocks nor awaits, so it is written once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from distcache.errors import DistcacheError
+    from distcache.script import Script
+
+T = TypeVar("T")
+
+
+class Op(Generic[T]):
+    """One call of one script.
+
+    script: what runs. values: its bound keys and arguments, in order. decode: makes the result out of the reply.
+    Whether it may be sent twice is the script's to say (`script.retryable`).
+    """
+
+    __slots__ = ("decode", "script", "values")
+
+    def __init__(self, script: Script, values: tuple[Any, ...], decode: Callable[[Any], T]) -> None:
+        self.script = script
+        self.values = values
+        self.decode = decode
+
+    def __iter__(self) -> Generator[Step, Any, T]:
+        """`result = yield from op` inside a flow, with the op's own type."""
+        result: T = yield self
+        return result
+
+
+class Batch(Generic[T]):
+    """Ops that share one round trip. Each result stands at its op's place: a value, or the error of that op alone."""
+
+    __slots__ = ("ops",)
+
+    def __init__(self, ops: Sequence[Op[T]]) -> None:
+        self.ops = ops
+
+    def __iter__(self) -> Generator[Step, Any, list[T | DistcacheError]]:
+        """`results = yield from batch` inside a flow."""
+        results: list[T | DistcacheError] = yield self
+        return results
+
+
+Step = Op[Any] | Batch[Any]
+
+if TYPE_CHECKING:
+    Flow = Generator[Step, Any, T]
+
+
+def all_or_raise(results: list[T | DistcacheError]) -> Iterator[T]:
+    """The values of a batch; the first error among them is raised."""
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+        yield result

@@ -1,0 +1,124 @@
+"""Lua scripts: their source, their named slots, and how a call is bound to them.
+
+The contract of a script is its own preamble, which is executable Lua::
+
+    local entry = KEYS[1]            -- hash: the entry
+    local size = tonumber(ARGV[1])   -- int: bytes of the output
+    local deps, deps_at = ARGV, 2    -- list: ids of the dependencies
+
+Python binds these names and never a number, so a missing, extra or misspelt slot fails before anything is sent.
+The last form is the one variadic slot a script may have; it takes all arguments from its number on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+_HERE = Path(__file__).parent
+_FOLDER = _HERE / "lua" if (_HERE / "lua").is_dir() else _HERE.parent / "lua"
+
+_SLOT = re.compile(r"^local (\w+)\s*= (?:tonumber\()?(KEYS|ARGV)\[(\d+)\]\)?\s+-- \S")
+_TAIL = re.compile(r"^local (\w+), \1_at\s*= ARGV, (\d+)\s+-- \S")
+_INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
+
+
+class Script:
+    """One file of `lua/`, with its includes pulled in and its slots known by name."""
+
+    def __init__(self, name: str, *, retryable: bool = False, writes: bool = True) -> None:
+        """Load `lua/<name>.lua`.
+
+        `retryable`: sending it twice does no harm, because it only reads, writes the same again, or checks a request
+        id. `writes`: it may change data; a read-only client never sends such a script.
+        """
+        self.name = name
+        self.retryable = retryable
+        self.writes = writes
+        self.source = expand((_FOLDER / f"{name}.lua").read_text(encoding="utf-8"))
+        self.keys, self.args, self.tail = slots(self.source, name)
+
+    @cached_property
+    def text(self) -> str:
+        """What a server is given: the source below the line that makes it refuse to run out of memory half-way."""
+        return "#!lua\n" + self.source
+
+    @cached_property
+    def sha(self) -> bytes:
+        """SHA-1 of `text`, as EVALSHA wants it."""
+        return _sha1(self.text)
+
+    @cached_property
+    def plain_sha(self) -> bytes:
+        """SHA-1 of `source`, for a server that does not know the `#!lua` line."""
+        return _sha1(self.source)
+
+    @cached_property
+    def _pick(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+        """All fixed slots out of a mapping, in the order in which they are sent."""
+        names = self.keys + self.args
+        if len(names) == 1:
+            return lambda values: (values[names[0]],)
+        return operator.itemgetter(*names)
+
+    def bind(self, **values: Any) -> tuple[Any, ...]:
+        """The keys and arguments of one call, in order; every slot must be named exactly once."""
+        rest: Iterable[Any] = values.pop(self.tail, ()) if self.tail else ()
+        try:
+            bound = self._pick(values)
+        except KeyError:
+            bound = ()
+        if len(bound) != len(values):
+            raise TypeError(self._wrong(values))
+        return (*bound, *rest) if rest else bound
+
+    def _wrong(self, values: Mapping[str, Any]) -> str:
+        wanted, given = set(self.keys + self.args), set(values)
+        missing, extra = sorted(wanted - given), sorted(given - wanted)
+        return f"script {self.name}: missing slots {missing}, unknown slots {extra}; its Lua file lists them"
+
+
+def expand(source: str) -> str:
+    """Replace each `--@include name` by that file's text; an include may name others, each comes in once."""
+    seen: set[str] = set()
+
+    def pull(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in seen:
+            return ""
+        seen.add(name)
+        return _INCLUDE.sub(pull, (_FOLDER / "include" / f"{name}.lua").read_text(encoding="utf-8").rstrip())
+
+    return _INCLUDE.sub(pull, source)
+
+
+def slots(source: str, name: str = "script") -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
+    """The names of KEYS, of ARGV and of the variadic tail, as the preamble declares them."""
+    found: dict[str, list[str]] = {"KEYS": [], "ARGV": []}
+    tail = None
+    for line in source.splitlines():
+        if slot := _SLOT.match(line):
+            found[slot[2]].append(slot[1])
+            if int(slot[3]) != len(found[slot[2]]):
+                raise ValueError(f"lua/{name}.lua: slot {slot[1]!r} is numbered {slot[3]}; number the slots in order")
+        elif rest := _TAIL.match(line):
+            tail = rest[1]
+            if int(rest[2]) != len(found["ARGV"]) + 1:
+                raise ValueError(f"lua/{name}.lua: the tail {tail!r} starts at {rest[2]}; start it after the last slot")
+    return tuple(found["KEYS"]), tuple(found["ARGV"]), tail
+
+
+def folder() -> Path:
+    """Where the Lua files are: inside the installed package, or beside it in a checkout."""
+    return _FOLDER
+
+
+def _sha1(text: str) -> bytes:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
