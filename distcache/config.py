@@ -1,0 +1,204 @@
+"""What a cache is configured with: the config its clients share, and the settings each client has for itself."""
+
+from __future__ import annotations
+
+import math
+import socket
+from dataclasses import dataclass, field, fields
+from os import getpid
+from typing import TYPE_CHECKING, Any, Literal
+
+from distcache import keys
+from distcache.codec import check_sign_keys
+from distcache.errors import ConfigError, ConfigMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+POLICIES = ("adaptive", "lru", "lru_freq")
+EVENT_KINDS = ("HIT", "MISS", "WRITE", "EVICT", "WARMUP", "PREDICT")
+MEGABYTE = 1024 * 1024
+MAX_PARTITIONS = 1024
+
+OnError = Literal["miss", "raise"]
+
+
+class Default(int):
+    """A parameter's default, told apart from the same number given by the caller."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedConfig:
+    """The part of the configuration that belongs to the cache, stored in it and the same for all its clients."""
+
+    kind: str
+    """`smart` or `content`; a namespace holds one of them."""
+    partitions: int = 1
+    """In how many hash slots the cache lives; fixed when it is made."""
+    max_entries: int = 10_000
+    """Bound on entries, divided among the partitions."""
+    max_bytes: int = 500 * MEGABYTE
+    """Bound on the sum of the values' sizes, uncompressed, divided among the partitions."""
+    policy: str = "adaptive"
+    """Which entry is evicted first."""
+    ttl_ms: int = 0
+    """Time to live of an entry; 0 for ever."""
+    sliding: bool = False
+    """Whether a hit starts the time to live anew."""
+    versions: int = 1
+    """How many content hashes of one key are kept."""
+    events: tuple[str, ...] = EVENT_KINDS
+    """Which kinds of events are written."""
+    event_cap: int = 10_000
+    """About how many events are kept."""
+    history: int = 100
+    """How many records of compiles are kept for a key; 0 for none."""
+    history_age_ms: int = 30 * 24 * 3_600_000
+    """How long they are kept."""
+    layout: int = keys.LAYOUT
+    """Version of the data layout."""
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """This partition's share of max_entries and max_bytes; the shares add up to the whole."""
+        return _share(self.max_entries, partition, self.partitions), _share(self.max_bytes, partition, self.partitions)
+
+    def to_fields(self) -> dict[str, str]:
+        """As stored."""
+        return {item.name: _to_text(getattr(self, item.name)) for item in fields(self)}
+
+    @classmethod
+    def from_fields(cls, stored: Mapping[str, str]) -> SharedConfig:
+        """What `to_fields` made."""
+        return cls(**{item.name: _from_text(item.type, stored[item.name]) for item in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The shared config that a client asks for: a proposal for a new cache, and what it insists on in any case."""
+
+    proposal: SharedConfig
+    given: frozenset[str]
+    """Names of the fields that the caller named; the others are adopted from the cache."""
+    reconfigure: bool = False
+    """Change a cache that has another config, instead of refusing."""
+
+    def mismatch(self, stored: Mapping[str, str]) -> ConfigMismatch:
+        """The error that prints both configs where they differ, and the remedy."""
+        asked = self.proposal.to_fields()
+        names = [name for name in asked if (name in self.given or name in FIXED) and asked[name] != stored.get(name)]
+        differences = ", ".join(f"{name} is {stored.get(name)} and was asked to be {asked[name]}" for name in names)
+        remedy = (
+            "give the cache another namespace"
+            if any(name in FIXED for name in names)
+            else "leave the parameter out to adopt the cache's own, or pass reconfigure=True to change it for everyone"
+        )
+        return ConfigMismatch(f"the cache exists with another configuration: {differences}; {remedy}")
+
+
+FIXED = ("kind", "layout", "partitions")
+"""Fields that cannot change while the cache exists."""
+
+
+def request(proposal: Mapping[str, Any], given: Mapping[str, Any], *, reconfigure: bool) -> Request:
+    """A validated request: `given` are the fields that the caller named, None standing for 'not named'."""
+    named = {name: value for name, value in given.items() if value is not None}
+    config = SharedConfig(**{**proposal, **named})
+    _check(config)
+    return Request(config, frozenset(named), reconfigure)
+
+
+def ttl_ms(ttl_seconds: float | None) -> int | None:
+    """Seconds as whole milliseconds; math.inf is 0, for ever. ConfigError for what is no time span."""
+    if ttl_seconds is None:
+        return None
+    if not isinstance(ttl_seconds, (int, float)) or not ttl_seconds > 0:
+        raise ConfigError(f"ttl_seconds={ttl_seconds!r} is no time to live; take a number above 0, math.inf for ever")
+    return 0 if math.isinf(ttl_seconds) else max(1, min(round(ttl_seconds * 1000), 10**14))
+
+
+def whole(name: str, value: Any, least: int, most: int = 2**53) -> int:
+    """The value as an int in range, or ConfigError."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not least <= value <= most
+        or value != int(value)
+    ):
+        raise ConfigError(f"{name}={value!r} is out of range; take a whole number from {least} to {most}")
+    return int(value)
+
+
+def event_kinds(kinds: Iterable[str] | None) -> tuple[str, ...] | None:
+    """The kinds in their canonical order; ConfigError for an unknown one."""
+    if kinds is None:
+        return None
+    named = set(kinds)
+    if unknown := named - set(EVENT_KINDS):
+        raise ConfigError(f"events={sorted(unknown)} are unknown; choose among {', '.join(EVENT_KINDS)}")
+    return tuple(kind for kind in EVENT_KINDS if kind in named)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one client decides for itself."""
+
+    namespace: str
+    """Which cache; one server holds many."""
+    on_error: OnError = "miss"
+    """With the server down: `miss` (reads find nothing, writes return False) or `raise`."""
+    timeout_s: float = 0.25
+    """Deadline of one operation, connecting and retries included."""
+    read_only: bool = False
+    """Send nothing that changes data; hits are then not counted either."""
+    sign_keys: tuple[bytes, ...] = ()
+    """Keys that sign values: the first signs, all verify. Unsigned values are then misses."""
+    max_value_bytes: int = 64 * MEGABYTE
+    """Larger values are refused."""
+    producer: str = field(default_factory=lambda: f"{socket.gethostname()}:{getpid()}")
+    """Who made an output, for the history."""
+
+    def __post_init__(self) -> None:
+        keys.check_namespace(self.namespace)
+        check_sign_keys(self.sign_keys)
+        whole("max_value_bytes", self.max_value_bytes, 1, 512 * MEGABYTE - MEGABYTE)
+        if self.on_error not in ("miss", "raise"):
+            raise ConfigError(f"on_error={self.on_error!r} is unknown; take 'miss' or 'raise'")
+        if not isinstance(self.timeout_s, (int, float)) or not 0 < self.timeout_s < math.inf:
+            raise ConfigError(f"timeout_s={self.timeout_s!r} is no deadline; take a number of seconds above 0")
+
+
+def _check(config: SharedConfig) -> None:
+    whole("partitions", config.partitions, 1, MAX_PARTITIONS)
+    whole("max_entries", config.max_entries, 1)
+    whole("max_size in bytes", config.max_bytes, 1)
+    whole("versions", config.versions, 1, 1000)
+    whole("event_cap", config.event_cap, 1)
+    whole("history", config.history, 0, 100_000)
+    whole("history_age_s in milliseconds", config.history_age_ms, 1)
+    if config.policy not in POLICIES:
+        raise ConfigError(f"policy={config.policy!r} is unknown; choose among {', '.join(POLICIES)}")
+    if config.max_entries < config.partitions or config.max_bytes < config.partitions:
+        raise ConfigError(
+            f"the bounds ({config.max_entries} entries, {config.max_bytes} bytes) cannot be divided among "
+            f"{config.partitions} partitions; raise them or take fewer partitions"
+        )
+
+
+def _share(whole_bound: int, partition: int, partitions: int) -> int:
+    return whole_bound // partitions + (1 if partition < whole_bound % partitions else 0)
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(int(value)) if isinstance(value, (bool, int)) else str(value)
+
+
+def _from_text(kind: Any, text: str) -> Any:
+    if kind == "str":
+        return text
+    if str(kind).startswith("tuple"):
+        return tuple(text.split(",")) if text else ()
+    return bool(int(text)) if kind == "bool" else int(float(text))

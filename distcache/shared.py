@@ -1,0 +1,127 @@
+"""Agreeing on the shared config, and running operations under it; the base of both caches' flows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from distcache.config import FIXED, Request, Settings, SharedConfig
+from distcache.errors import StaleConfig, Unavailable
+from distcache.keys import Keyspace, Partition
+from distcache.op import Batch, Op, all_or_raise
+from distcache.script import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from distcache.op import Flow
+
+T = TypeVar("T")
+O = TypeVar("O")  # noqa: E741 - the ops of one kind of cache
+
+OPEN = Script("open", retryable=True)
+CONFIG = Script("config", retryable=True, writes=False)
+
+_START = {"tick": 0, "bytes": 0, "t": 0, "r": 0, "rate": 0.7, "p1": 0.5, "asked": 0}
+"""Where the clocks of a new partition start; rate and p1 are the adaptive policy's first guesses."""
+
+
+class SharedFlows(Generic[O]):
+    """Holds the ops under the agreed config; agrees again when a script says that it is another now."""
+
+    def __init__(self, request: Request, settings: Settings) -> None:
+        self.settings = settings
+        self._request = request
+        self._ops: O | None = None
+        self.config: SharedConfig | None = None
+
+    def _make_ops(self, config: SharedConfig, keyspace: Keyspace) -> O:
+        raise NotImplementedError
+
+    def agreed(self, make: Callable[[O], Flow[T]]) -> Flow[T]:
+        """Run the flow that `make` makes of the ops, and again when the shared config changed meanwhile."""
+        for _ in range(3):
+            ops = self._ops
+            if ops is None:
+                ops = yield from self.open()
+            try:
+                return (yield from make(ops))
+            except StaleConfig:
+                self._ops = None
+        raise Unavailable("the cache's shared config changes faster than it can be read; repeat the call")
+
+    def open(self) -> Flow[O]:
+        """Agree on the config with every partition; ConfigMismatch when the cache is another than asked for."""
+        request = self._request
+        if self.settings.read_only:
+            stored = _texts((yield from Op(CONFIG, (Partition(self.settings.namespace, 0).state,), list)))
+            config = SharedConfig.from_fields(stored) if "layout" in stored else request.proposal
+            self._insist(config)
+        else:
+            config = yield from self._agree(request.proposal)
+        self.config = config
+        self._ops = self._make_ops(config, Keyspace(self.settings.namespace, config.partitions))
+        return self._ops
+
+    def _agree(self, proposal: SharedConfig) -> Flow[SharedConfig]:
+        """The first partition decides; then the others, and the shares of the bounds, follow it."""
+        namespace = self.settings.namespace
+        first = yield from self._open_one(Partition(namespace, 0), proposal, follow=False)
+        config = SharedConfig.from_fields(first)
+        stale = [
+            p for p in Keyspace(namespace, config.partitions).partitions if p.number or not _settled(first, config)
+        ]
+        if stale:
+            merge((yield from Batch([self._open_one(partition, config, follow=True) for partition in stale])))
+        return config
+
+    def _open_one(self, partition: Partition, config: SharedConfig, *, follow: bool) -> Op[dict[str, str]]:
+        """`follow`: take everything over from `config`, instead of proposing it."""
+        rows: list[Any] = []
+        for name, value in config.to_fields().items():
+            rows += (name, value, self._firmness(name, follow=follow))
+        entries, size = config.bounds(partition.number)
+        share = "share" if follow else "default"
+        rows += ("bound_entries", entries, share, "bound_bytes", size, share, "capacity", entries, "default")
+        for name, number in _START.items():
+            rows += (name, number, "default")
+        reconfigure = "1" if follow or self._request.reconfigure else ""
+        values = OPEN.bind(state=partition.state, reconfigure=reconfigure, fields=rows)
+        return Op(OPEN, values, self._decode_open)
+
+    def _firmness(self, name: str, *, follow: bool) -> str:
+        """How much a field is insisted on, in the words of lua/open.lua."""
+        if name in ("kind", "layout"):
+            return "fixed"
+        if follow:
+            return "given"
+        if name not in self._request.given:
+            return "default"
+        return "fixed" if name in FIXED else "given"
+
+    def _decode_open(self, reply: list[bytes]) -> dict[str, str]:
+        stored = _texts(reply[1:])
+        if reply[0] == b"mismatch":
+            raise self._request.mismatch(stored)
+        return stored
+
+    def _insist(self, config: SharedConfig) -> None:
+        """What _decode_open checks, for a client that may not ask the server to check it."""
+        stored, asked = config.to_fields(), self._request.proposal.to_fields()
+        if any(stored[name] != asked[name] for name in (*self._request.given, "kind", "layout")):
+            raise self._request.mismatch(stored)
+
+
+def _settled(stored: dict[str, str], config: SharedConfig) -> bool:
+    entries, size = config.bounds(0)
+    return (stored["bound_entries"], stored["bound_bytes"]) == (str(entries), str(size))
+
+
+def _texts(reply: Sequence[bytes]) -> dict[str, str]:
+    """A flat reply of fields and values."""
+    texts = [item.decode("utf-8", "replace") for item in reply]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def merge(results: list[Any]) -> list[Any]:
+    """The values of a fan-out, in the partitions' order; the first error is raised."""
+    return list(all_or_raise(results))

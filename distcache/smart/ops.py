@@ -1,0 +1,375 @@
+"""Each operation of a SmartCache as an Op: which script, which keys and arguments, how to read the reply."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from distcache.errors import ValueTooLarge
+from distcache.keys import hash_id, key_id, unraw
+from distcache.op import Op
+from distcache.script import Script
+from distcache.smart.records import Dump, EntryInfo, Found, HistoryRecord, Metadata, Usage, event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from distcache.keys import Keyspace, Partition
+
+GET = Script("smart_get", retryable=True)
+PEEK = Script("smart_peek", retryable=True, writes=False)
+PUT = Script("smart_put", retryable=True)
+INVALIDATE = Script("smart_invalidate", retryable=True)
+INVALIDATE_DEPENDENTS = Script("smart_invalidate_dependents")
+TIDY = Script("smart_tidy", retryable=True)
+CLEAR = Script("smart_clear")
+DISCARD = Script("smart_discard")
+TOUCH = Script("smart_touch", retryable=True)
+INSPECT = Script("smart_inspect", retryable=True, writes=False)
+SCAN = Script("smart_scan", retryable=True, writes=False)
+HOT = Script("smart_hot", retryable=True, writes=False)
+DUMP = Script("smart_dump", retryable=True, writes=False)
+HISTORY = Script("history", retryable=True, writes=False)
+LEARN = Script("learn")
+PREDICT = Script("predict", retryable=True, writes=False)
+PATTERNS = Script("patterns", retryable=True, writes=False)
+EVENTS = Script("events", retryable=True, writes=False)
+STATS = Script("stats", retryable=True, writes=False)
+
+NO_HASH = b""
+
+
+class SmartOps:
+    """The operations of one cache, under the partitioning that its clients agreed on.
+
+    Keys and content hashes are bytes here (`keys.raw`), outputs are encoded.
+    """
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self.keyspace = keyspace
+        self._shape = str(keyspace.count)
+        self._slots = [_slots(partition, self._shape) for partition in keyspace.partitions]
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """Where whole-cache operations fan out to."""
+        return self.keyspace.partitions
+
+    def get(self, key: bytes, wanted: bytes) -> Op[Found | None]:
+        """Find an output and count the access; None when it is absent, expired, or has another content hash."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        values = GET.bind(
+            state=part.state,
+            score=part.score,
+            usage=part.usage,
+            deadline=part.deadline,
+            events=part.events,
+            entries=part.entries,
+            partitions=self._shape,
+            id=one,
+            key=key,
+            wanted=wanted,
+            wanted_id=hash_id(wanted) if wanted else NO_HASH,
+        )
+        return Op(GET, values, _found)
+
+    def peek(self, key: bytes, wanted: bytes, *, bare: bool) -> Op[Found | None]:
+        """Find an output and leave no trace; `bare`: only whether it is there, without the output."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        values = PEEK.bind(
+            state=part.state,
+            usage=part.usage,
+            entries=part.entries,
+            partitions=self._shape,
+            id=one,
+            key=key,
+            wanted=wanted,
+            wanted_id=hash_id(wanted) if wanted else NO_HASH,
+            bare="1" if bare else "",
+        )
+        return Op(PEEK, values, _found)
+
+    def put(  # an output has this many properties
+        self,
+        key: bytes,
+        content_hash: bytes,
+        output: bytes,
+        *,
+        size: int,
+        cost: float,
+        meta: bytes,
+        record: bytes,
+        dependencies: Iterable[bytes],
+        ttl_ms: int | None,
+        past: str = "",
+    ) -> Op[bool]:
+        """Store an output; takes effect once, however often it is sent. ValueTooLarge when it can never fit."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        values = PUT.bind(
+            **self._slots[part.number],
+            requests=part.requests,
+            histories=part.histories,
+            records=part.history,
+            request=os.urandom(12),
+            id=one,
+            key=key,
+            hash=content_hash,
+            hash_id=hash_id(content_hash),
+            output=output,
+            size=size,
+            cost=cost,
+            meta=meta,
+            record=record,
+            links=_links(one, dependencies),
+            ttl_ms="" if ttl_ms is None else ttl_ms,
+            imported=past,
+        )
+        return Op(PUT, values, _stored)
+
+    def invalidate(self, key: bytes, details: str = "manual invalidate") -> Op[int]:
+        """Remove all versions of a key; returns how many there were."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        return Op(INVALIDATE, INVALIDATE.bind(**self._slots[part.number], id=one, details=details), int)
+
+    def invalidate_dependents(
+        self, part: Partition, ids: Iterable[bytes], limit: int, *, transitive: bool
+    ) -> Op[tuple[bool, list[bytes], list[bytes]]]:
+        """Remove what depends on the ids in one partition: (more to do, ids met on the way, keys removed)."""
+        values = INVALIDATE_DEPENDENTS.bind(
+            **self._slots[part.number], transitive="1" if transitive else "", limit=limit, roots=ids
+        )
+        return Op(INVALIDATE_DEPENDENTS, values, _removed)
+
+    def tidy(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
+        """Remove what expired and what is over the bounds: (how many had expired, more to do)."""
+        return Op(TIDY, TIDY.bind(**self._slots[part.number], limit=limit), _count_and_more)
+
+    def clear(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
+        """Remove entries and what was learned: (how many entries, more to do)."""
+        values = CLEAR.bind(**self._slots[part.number], learned=part.learned, successors=part.successors, limit=limit)
+        return Op(CLEAR, values, _count_and_more)
+
+    def discard(self, key: bytes, content_hash: bytes, *, counted: bool) -> Op[int]:
+        """Report an output that could not be decoded; it is removed if it is still there."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        values = DISCARD.bind(
+            **self._slots[part.number], id=one, key=key, hash_id=hash_id(content_hash), counted="1" if counted else ""
+        )
+        return Op(DISCARD, values, int)
+
+    def touch(self, key: bytes, ttl_ms: int | None) -> Op[bool]:
+        """Count a use without reading; optionally a new time to live. False when the key is not there."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        values = TOUCH.bind(
+            state=part.state,
+            score=part.score,
+            usage=part.usage,
+            deadline=part.deadline,
+            entries=part.entries,
+            partitions=self._shape,
+            id=one,
+            key=key,
+            ttl_ms="" if ttl_ms is None else ttl_ms,
+        )
+        return Op(TOUCH, values, bool)
+
+    def inspect(self, key: bytes) -> Op[EntryInfo | None]:
+        """All metadata of a key."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        values = INSPECT.bind(
+            state=part.state,
+            usage=part.usage,
+            entries=part.entries,
+            versions=part.versions + one,
+            partitions=self._shape,
+            id=one,
+            key=key,
+        )
+        return Op(INSPECT, values, lambda rows: EntryInfo.decode(unraw(key), rows))
+
+    def history(self, key: bytes, count: int) -> Op[list[HistoryRecord]]:
+        """The records of a key's compiles, newest first."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        values = HISTORY.bind(
+            state=part.state,
+            records=part.history + one,
+            entries=part.entries,
+            versions=part.versions + one,
+            partitions=self._shape,
+            id=one,
+            count=count,
+        )
+        return Op(HISTORY, values, lambda rows: [HistoryRecord.decode(row) for row in rows])
+
+    def scan(self, part: Partition, cursor: bytes, count: int) -> Op[tuple[bytes, list[bytes]]]:
+        """One step through the keys: (next cursor, keys)."""
+        values = SCAN.bind(
+            state=part.state,
+            score=part.score,
+            usage=part.usage,
+            entries=part.entries,
+            partitions=self._shape,
+            cursor=cursor,
+            count=count,
+        )
+        return Op(SCAN, values, lambda reply: (reply[0], reply[1:]))
+
+    def hot(
+        self, part: Partition, cursor: bytes, step: int, count: int, least: int
+    ) -> Op[tuple[bytes, list[tuple[Usage, bytes, Metadata]]]]:
+        """One step through the use of all entries: (next cursor, those with at least `least` hits)."""
+        values = HOT.bind(
+            state=part.state,
+            usage=part.usage,
+            entries=part.entries,
+            partitions=self._shape,
+            cursor=cursor,
+            step=step,
+            count=count,
+            least=least,
+        )
+        return Op(HOT, values, _hot)
+
+    def dump(self, part: Partition, cursor: bytes, count: int) -> Op[tuple[bytes, list[Dump]]]:
+        """One step through whole entries: (next cursor, entries)."""
+        values = DUMP.bind(
+            state=part.state,
+            score=part.score,
+            usage=part.usage,
+            entries=part.entries,
+            partitions=self._shape,
+            cursor=cursor,
+            count=count,
+        )
+        return Op(DUMP, values, lambda reply: (reply[0], [Dump.decode(row) for row in reply[1:]]))
+
+    def learn(self, part: Partition, sequence: Iterable[tuple[bytes, bytes]]) -> Op[int]:
+        """Record pairs (key, the key that came next), all of whose first keys belong to the partition."""
+        triples = [item for key, successor in sequence for item in (key_id(key), key, successor)]
+        values = LEARN.bind(
+            state=part.state,
+            learned=part.learned,
+            successors=part.successors,
+            partitions=self._shape,
+            triples=triples,
+        )
+        return Op(LEARN, values, int)
+
+    def predict(self, key: bytes, count: int) -> Op[list[tuple[str, float]]]:
+        """The likeliest next keys with their weights: counts that halve every 16 observations."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        values = PREDICT.bind(state=part.state, set=part.successors + one, partitions=self._shape, count=count)
+        return Op(PREDICT, values, _weights)
+
+    def patterns(
+        self, part: Partition, cursor: bytes, count: int
+    ) -> Op[tuple[bytes, list[tuple[str, list[str], int]]]]:
+        """One step through what was learned: (next cursor, [(key, successors, observations)])."""
+        values = PATTERNS.bind(
+            state=part.state,
+            learned=part.learned,
+            successors=part.successors,
+            partitions=self._shape,
+            cursor=cursor,
+            count=count,
+        )
+        return Op(PATTERNS, values, _patterns)
+
+    def events(self, part: Partition, count: int) -> Op[list[dict[str, Any]]]:
+        """The newest events of one partition, newest first."""
+        values = EVENTS.bind(state=part.state, events=part.events, partitions=self._shape, count=count)
+        return Op(EVENTS, values, lambda rows: [event(row) for row in rows])
+
+    def stats(self, part: Partition) -> Op[dict[str, str]]:
+        """What one partition holds and has counted."""
+        values = STATS.bind(
+            state=part.state,
+            score=part.score,
+            learned=part.learned,
+            relics=part.relics,
+            partitions=self._shape,
+        )
+        return Op(STATS, values, _stats)
+
+
+LIFE = 16
+"""Observations after which a pair weighs half; as in lua/learn.lua."""
+
+
+def _slots(part: Partition, shape: str) -> dict[str, Any]:
+    """What lua/include/smart_keys.lua wants."""
+    return {
+        "state": part.state,
+        "score": part.score,
+        "usage": part.usage,
+        "deadline": part.deadline,
+        "ghost": part.ghost,
+        "ghost_old": part.ghost_old,
+        "events": part.events,
+        "edges": part.edges,
+        "relics": part.relics,
+        "entries": part.entries,
+        "dependents": part.dependents,
+        "versions": part.versions,
+        "partitions": shape,
+    }
+
+
+def _links(one: bytes, dependencies: Iterable[bytes]) -> bytes:
+    """Ids of the dependencies, each once; what depends on itself depends on nothing by that."""
+    ids = dict.fromkeys(map(key_id, dependencies))
+    ids.pop(one, None)
+    return b"".join(ids)
+
+
+def _found(reply: Any) -> Found | None:
+    return None if reply is None else Found(reply[0], reply[1])
+
+
+def _stored(reply: int) -> bool:
+    if reply < 0:
+        raise ValueTooLarge("the value is larger than the whole cache may be; raise max_size_mb or store a smaller one")
+    return True
+
+
+def _removed(reply: list[Any]) -> tuple[bool, list[bytes], list[bytes]]:
+    more, met, *keys = reply
+    return bool(more), [met[at : at + 16] for at in range(0, len(met), 16)], keys
+
+
+def _count_and_more(reply: list[int]) -> tuple[int, bool]:
+    return reply[0], bool(reply[1])
+
+
+def _hot(reply: list[Any]) -> tuple[bytes, list[tuple[Usage, bytes, Metadata]]]:
+    return reply[0], [(Usage.decode(used), key, Metadata.decode(packed)) for used, key, packed in reply[1:]]
+
+
+def _weights(reply: list[bytes]) -> list[tuple[str, float]]:
+    clock = float(reply[0])
+    return [(unraw(key), 2.0 ** (float(weight) - clock)) for key, weight in zip(reply[1::2], reply[2::2], strict=True)]
+
+
+def _patterns(reply: list[Any]) -> tuple[bytes, list[tuple[str, list[str], int]]]:
+    rows = [
+        (unraw(key[16:]), [unraw(successor) for successor in successors], round(float(clock) * LIFE))
+        for key, clock, *successors in reply[1:]
+    ]
+    return reply[0], rows
+
+
+def _stats(reply: list[Any]) -> dict[str, str]:
+    entries, learned, relics, *pairs = reply
+    texts = [item.decode("utf-8", "replace") for item in pairs]
+    return dict(
+        zip(texts[::2], texts[1::2], strict=True), entries=str(entries), learned=str(learned), relics=str(relics)
+    )

@@ -1,0 +1,189 @@
+"""What a SmartCache gives back: plain records, and how each is read from a reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distcache.codec import unpack
+from distcache.errors import CorruptEntry
+from distcache.keys import unraw
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored output, still encoded, and the content hash it was stored with."""
+
+    blob: bytes
+    content_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is known of an entry's use; `lua/include/usage.lua` is the other side."""
+
+    access_count: int
+    """Hits."""
+    last_access_ms: int
+    size_bytes: int
+    """Of the output, uncompressed."""
+    compile_time_ms: float
+    expires_ms: int
+    """0 for never."""
+
+    @classmethod
+    def decode(cls, text: bytes) -> Usage:
+        """From the stored string."""
+        count, last, size, cost, deadline, _ttl, _frequency = text.split()
+        return cls(int(count), int(last), int(size), float(cost), int(deadline))
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What a put says about an output, beside what the scripts must know."""
+
+    dependencies: tuple[str, ...] = ()
+    file_path: str = ""
+    line_range: tuple[int, int] = (0, 0)
+    producer: str = ""
+
+    @classmethod
+    def decode(cls, packed: bytes) -> Metadata:
+        """From msgpack; CorruptEntry when it is not what put packed."""
+        try:
+            dependencies, file_path, (first, last), producer = unpack(packed)
+            return cls(tuple(dependencies), file_path, (first, last), producer)
+        except (TypeError, ValueError) as error:
+            raise CorruptEntry("the stored metadata has another shape") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One content hash of a key whose output is held."""
+
+    content_hash: str
+    timestamp: int
+    """When it was put, ms since 1970."""
+    access_count: int
+    size_bytes: int
+    stored_bytes: int
+    """What it takes in the server, compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryInfo:
+    """All that is known of a key's latest entry but its output."""
+
+    key: str
+    content_hash: str
+    timestamp: int
+    """When it was put, ms since 1970."""
+    access_count: int
+    """Hits so far."""
+    last_access: int
+    """ms since 1970."""
+    dependencies: tuple[str, ...]
+    file_path: str
+    line_range: tuple[int, int]
+    compile_time_ms: float
+    size_bytes: int
+    """Of the output, uncompressed."""
+    stored_bytes: int
+    """What it takes in the server, compressed."""
+    producer: str
+    """Who made it."""
+    expires_at: int | None
+    """ms since 1970; None for never."""
+    versions: tuple[Version, ...]
+    """All versions held, the latest first."""
+
+    @classmethod
+    def decode(cls, key: str, rows: Sequence[Sequence[Any]]) -> EntryInfo | None:
+        """From the rows of lua/smart_inspect.lua; None when there are none."""
+        if not rows:
+            return None
+        used, content_hash, written, packed, stored = rows[0]
+        usage, metadata = Usage.decode(used), Metadata.decode(packed)
+        return cls(
+            key=key,
+            content_hash=unraw(content_hash),
+            timestamp=number(written),
+            access_count=usage.access_count,
+            last_access=usage.last_access_ms,
+            dependencies=metadata.dependencies,
+            file_path=metadata.file_path,
+            line_range=metadata.line_range,
+            compile_time_ms=usage.compile_time_ms,
+            size_bytes=usage.size_bytes,
+            stored_bytes=stored,
+            producer=metadata.producer,
+            expires_at=usage.expires_ms or None,
+            versions=tuple(_version(row) for row in rows),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRecord:
+    """One compile of a key."""
+
+    content_hash: str
+    timestamp: int
+    """ms since 1970."""
+    compile_time_ms: float
+    size_bytes: int
+    producer: str
+    """Who compiled: host and process, unless set otherwise."""
+    held: bool
+    """Whether this very output is still in the cache."""
+
+    @classmethod
+    def decode(cls, row: Sequence[Any]) -> HistoryRecord:
+        """From a row of lua/history.lua."""
+        record, held = row
+        _tick, written, packed = record.split(b" ", 2)
+        content_hash, compile_time_ms, size_bytes, producer = unpack(packed)
+        return cls(content_hash, number(written), compile_time_ms, size_bytes, producer, bool(held))
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A whole entry, as read for saving to files."""
+
+    key: bytes
+    content_hash: bytes
+    timestamp: int
+    usage: Usage
+    metadata: Metadata
+    blob: bytes
+
+    @classmethod
+    def decode(cls, row: Sequence[bytes]) -> Dump:
+        """From a row of lua/smart_dump.lua."""
+        used, key, content_hash, written, packed, blob = row
+        return cls(key, content_hash, number(written), Usage.decode(used), Metadata.decode(packed), blob)
+
+
+def event(row: Sequence[Any]) -> dict[str, Any]:
+    """One event in the original's form, from an entry of the stream."""
+    stamp, pairs = row
+    fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    return {
+        "type": fields[b"t"].decode(),
+        "key": unraw(fields[b"k"]),
+        "timestamp": int(stamp.split(b"-")[0]),
+        "details": unraw(fields[b"d"]),
+    }
+
+
+def number(text: bytes) -> int:
+    """An integer that Lua may have written as a float."""
+    return int(text) if text.isdigit() else int(float(text))
+
+
+def _version(row: Sequence[Any]) -> Version:
+    used, content_hash, written, _metadata, stored = row
+    usage = Usage.decode(used)
+    return Version(unraw(content_hash), number(written), usage.access_count, usage.size_bytes, stored)

@@ -1,0 +1,7 @@
+-- clock(): the server's time as (milliseconds, microseconds). It is the only clock, asked once a script, so that the
+-- clocks of the machines never matter.
+local function clock()
+  local time = redis.call('TIME')
+  local us = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  return math.floor(us / 1000), us
+end

@@ -1,0 +1,15 @@
+-- forget_relics(g, s): keep at most as many relics as entries. What depends on a forgotten one goes with it, because
+-- without its edges no invalidation would reach that any more.
+local function forget_relics(g, s)
+  while redis.call('ZCARD', g.relics) > s.bound_entries do
+    local oldest = redis.call('ZRANGE', g.relics, 0, 0)[1]
+    local lost = closure(g, {oldest})
+    for i = #lost, 1, -1 do
+      if redis.call('ZSCORE', g.score, lost[i]) then
+        smart_drop(g, s, lost[i], 'dependency forgotten')
+        s.evictions = s.evictions + 1
+      end
+    end
+    unlink(g, oldest)
+  end
+end

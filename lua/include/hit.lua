@@ -1,0 +1,16 @@
+-- hit(g, s, id, u, now): one use of an entry: count, recency, score, and with sliding expiry a later deadline.
+local function hit(g, s, id, u, now)
+  u.count = u.count + 1
+  u.last = now
+  local points = policy_score(s, u)
+  if s.sliding == 1 and u.ttl > 0 then
+    u.deadline = now + u.ttl
+    redis.call('ZADD', g.deadline, u.deadline, id)
+    -- The key's own TTL is a safety net. Setting it looks like a change to a near cache, so it is set rarely.
+    if redis.call('PTTL', g.entries .. id) < u.ttl + 60000 then
+      redis.call('PEXPIRE', g.entries .. id, 2 * u.ttl + 120000)
+    end
+  end
+  redis.call('HSET', g.usage, id, format_usage(u))
+  redis.call('ZADD', g.score, points, id)
+end

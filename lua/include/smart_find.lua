@@ -1,0 +1,16 @@
+-- smart_find(g, id, key, wanted, wanted_id, now): the live entry of a key, or of one version of it.
+-- Returns its id, usage and {output, hash, key}; else the reason why not.
+local function smart_find(g, id, key, wanted, wanted_id, now)
+  local entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k')
+  if entry[2] and wanted ~= '' and entry[2] ~= wanted then
+    id = id .. wanted_id
+    entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k')
+    if entry[2] ~= wanted then return 'hash mismatch' end
+  end
+  if entry[3] ~= key then return 'not found' end
+  local text = redis.call('HGET', g.usage, id)
+  if not text then return 'not found' end
+  local u = parse_usage(text)
+  if u.deadline > 0 and u.deadline <= now then return 'expired' end
+  return id, u, entry
+end

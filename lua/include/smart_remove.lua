@@ -1,0 +1,39 @@
+-- smart_remove(g, s, id): take an entry out of every index but the graph. Returns its usage (nil if it had none).
+-- g names the keys; s is the state, which the caller writes back.
+local function smart_remove(g, s, id)
+  local text = redis.call('HGET', g.usage, id)
+  local u = text and parse_usage(text)
+  if u then
+    s.bytes = s.bytes - u.size
+    redis.call('HDEL', g.usage, id)
+    if u.deadline > 0 then redis.call('ZREM', g.deadline, id) end
+  end
+  redis.call('ZREM', g.score, id)
+  redis.call('UNLINK', g.entries .. id)
+  if #id > 16 then redis.call('LREM', g.versions .. string.sub(id, 1, 16), 1, string.sub(id, 17)) end
+  return u
+end
+
+-- smart_drop(g, s, id, details): the entry goes for good: out of the graph as well, and an event says so.
+-- Returns its key and its usage.
+local function smart_drop(g, s, id, details)
+  local key = redis.call('HGET', g.entries .. id, 'k')
+  local u = smart_remove(g, s, id)
+  leave(g, id, s.tick)
+  emit(g.events, s, 'EVICT', key or '', details)
+  return key, u
+end
+
+-- smart_drop_key(g, s, id, details): the same for all versions of a key. Returns how many there were.
+local function smart_drop_key(g, s, id, details)
+  local dropped = 0
+  for _, older in ipairs(redis.call('LRANGE', g.versions .. id, 0, -1)) do
+    smart_drop(g, s, id .. older, details)
+    dropped = dropped + 1
+  end
+  if redis.call('ZSCORE', g.score, id) or redis.call('EXISTS', g.entries .. id) == 1 then
+    smart_drop(g, s, id, details)
+    dropped = dropped + 1
+  end
+  return dropped
+end

@@ -1,0 +1,15 @@
+-- parse_usage(text), format_usage(u): what is known of an entry's use, one string in the hash `usage`:
+-- count (hits), last (ms), size (bytes), cost (ms to make it), deadline (ms, 0 for none), ttl (ms), f (the policy's
+-- frequency).
+local function parse_usage(text)
+  local count, last, size, cost, deadline, ttl, f =
+    string.match(text, '^(%d+) (%d+) (%d+) (%S+) (%d+) (%d+) (%S+)$')
+  return {
+    count = tonumber(count), last = tonumber(last), size = tonumber(size), cost = tonumber(cost),
+    deadline = tonumber(deadline), ttl = tonumber(ttl), f = tonumber(f),
+  }
+end
+
+local function format_usage(u)
+  return string.format('%d %d %d %.17g %d %d %.17g', u.count, u.last, u.size, u.cost, u.deadline, u.ttl, u.f)
+end

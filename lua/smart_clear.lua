@@ -1,0 +1,36 @@
+-- Remove entries and all that was learned, at most `limit` entries a call. Counters, events and history stay.
+-- Returns {how many, 1 if more are left else 0}.
+--@include smart_keys
+local learned    = KEYS[13]           -- zset: key id and key -> last observation
+local successors = KEYS[14]           -- prefix of the sets of successors
+local limit      = tonumber(ARGV[2])  -- int: entries to remove in this call
+
+--@include clock
+--@include state
+--@include stale
+--@include emit
+--@include usage
+--@include edges
+--@include smart_remove
+local s = read_state(state, partitions)
+if not s then return stale() end
+local _, us = clock()
+s.tick = math.max(us, s.tick + 1)
+local removed = redis.call('ZRANGE', score, 0, limit - 1)
+for _, id in ipairs(removed) do
+  smart_remove(g, s, id)
+  unlink(g, id)
+end
+local forgotten = redis.call('ZRANGE', learned, 0, limit - 1)
+for _, one in ipairs(forgotten) do
+  redis.call('UNLINK', successors .. string.sub(one, 1, 16))
+  redis.call('ZREM', learned, one)
+end
+local more = #removed == limit or #forgotten == limit
+if not more then
+  for _, id in ipairs(redis.call('ZRANGE', relics, 0, -1)) do unlink(g, id) end
+  redis.call('UNLINK', ghost, ghost_old)
+  emit(events, s, 'EVICT', '', 'clear')
+end
+write_state(state, s)
+return {#removed, more and 1 or 0}

@@ -1,0 +1,41 @@
+-- Find an entry and record the access: counters, recency, frequency, event.
+-- Returns {output, content hash}, or nothing when it is absent, expired, or there with another hash only.
+local state      = KEYS[1]   -- hash: shared config, clocks, counters
+local score      = KEYS[2]   -- zset: entry id -> eviction priority
+local usage      = KEYS[3]   -- hash: entry id -> use, size, cost, deadline
+local deadline   = KEYS[4]   -- zset: entry id -> expiry (ms)
+local events     = KEYS[5]   -- stream: what happened
+local entries    = KEYS[6]   -- prefix of the entries' hashes
+local partitions = ARGV[1]   -- int: how many partitions this client believes in
+local id         = ARGV[2]   -- the entry's id
+local key        = ARGV[3]   -- the key itself
+local wanted     = ARGV[4]   -- content hash asked for, '' for any
+local wanted_id  = ARGV[5]   -- id of that hash among the older versions
+
+--@include clock
+--@include state
+--@include stale
+--@include emit
+--@include usage
+--@include policy
+--@include hit
+--@include smart_find
+local s = read_state(state, partitions)
+if not s then return stale() end
+local now, us = clock()
+s.tick = math.max(us, s.tick + 1)
+policy_request(s, 'get')
+
+local g = {score = score, usage = usage, deadline = deadline, entries = entries}
+local found, u, entry = smart_find(g, id, key, wanted, wanted_id, now)
+if u then
+  hit(g, s, found, u, now)
+  s.hits = s.hits + 1
+  s.saved_ms = s.saved_ms + u.cost
+  emit(events, s, 'HIT', key, '')
+else
+  s.misses = s.misses + 1
+  emit(events, s, 'MISS', key, found)
+end
+write_state(state, s)
+return u and {entry[1], entry[2]}

@@ -1,0 +1,20 @@
+-- Remove every version of one key. Returns how many there were.
+--@include smart_keys
+local id      = ARGV[2]  -- the key's id
+local details = ARGV[3]  -- the reason, for the event
+
+--@include clock
+--@include state
+--@include stale
+--@include emit
+--@include usage
+--@include edges
+--@include smart_remove
+local s = read_state(state, partitions)
+if not s then return stale() end
+local _, us = clock()
+s.tick = math.max(us, s.tick + 1)
+local dropped = smart_drop_key(g, s, id, details)
+s.invalidations = s.invalidations + dropped
+if dropped > 0 then write_state(state, s) end
+return dropped

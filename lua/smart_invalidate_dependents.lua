@@ -1,0 +1,45 @@
+-- Remove what depends on the given keys, one step away or any number; at most `limit` entries a call, the furthest
+-- first, so that a caller who is cut off can start again and still reach the rest.
+-- Returns {1 if more are left else 0, ids of the keys met (16 bytes each), key, key, ...}.
+--@include smart_keys
+local transitive    = ARGV[2]           -- '1': follow chains
+local limit         = tonumber(ARGV[3]) -- int: entries to remove in this call
+local roots, roots_at = ARGV, 4         -- list: ids of the keys that changed
+
+--@include clock
+--@include state
+--@include stale
+--@include emit
+--@include usage
+--@include edges
+--@include smart_remove
+--@include closure
+local s = read_state(state, partitions)
+if not s then return stale() end
+local _, us = clock()
+s.tick = math.max(us, s.tick + 1)
+
+local ids, met, reply, more = {}, {}, {0, ''}, false
+for i = roots_at, #roots do ids[#ids + 1] = roots[i] end
+local found = transitive == '1' and closure(g, ids) or direct(g, ids)
+for i = #found, 1, -1 do
+  met[#met + 1] = string.sub(found[i], 1, 16)
+  if redis.call('ZSCORE', score, found[i]) then
+    if #reply - 2 >= limit then
+      more = true
+      break
+    end
+    reply[#reply + 1] = smart_drop(g, s, found[i], 'dependency invalidate') or ''
+  end
+end
+if not more and transitive == '1' then
+  -- Everything above the roots is gone now; nothing is left that a relic among them could lead to.
+  for _, id in ipairs(found) do unlink(g, id) end
+end
+if #reply > 2 then
+  s.invalidations = s.invalidations + #reply - 2
+  write_state(state, s)
+end
+reply[1] = more and 1 or 0
+reply[2] = table.concat(met)
+return reply

@@ -1,0 +1,14 @@
+-- What the partition holds and has counted: {entries, keys with learned successors, relics, field, value, ...}.
+local state      = KEYS[1]  -- hash: shared config, clocks, counters
+local score      = KEYS[2]  -- zset: entry id -> eviction priority
+local learned    = KEYS[3]  -- zset: key id and key -> last observation
+local relics     = KEYS[4]  -- zset: removed entries whose edges are kept
+local partitions = ARGV[1]  -- int: how many partitions this client believes in
+
+--@include stale
+if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
+local reply = redis.call('HGETALL', state)
+table.insert(reply, 1, redis.call('ZCARD', relics))
+table.insert(reply, 1, redis.call('ZCARD', learned))
+table.insert(reply, 1, redis.call('ZCARD', score))
+return reply
