@@ -1,0 +1,5 @@
+"""The asyncio executor."""
+
+
+class AsyncExecutor:
+    """Follows."""

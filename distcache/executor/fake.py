@@ -1,0 +1,57 @@
+"""A connection to fakeredis: a server inside this process, for tests that need none on the machine."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import fakeredis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from distcache.executor.wire import Command, Lost, Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from distcache.executor.endpoint import Endpoint
+
+
+@cache
+def server(_name: str) -> fakeredis.FakeServer:
+    """The one server of that name in this process; its `connected` can be set to False, to test a dead one."""
+    return fakeredis.FakeServer(version=(7,))
+
+
+class FakeLink:
+    """Answers like `link.Link`, but never late."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, endpoint: Endpoint, _deadline: float, _patience_s: float) -> None:
+        name = endpoint.label.partition("://")[2]
+        self._client = fakeredis.FakeRedis(server=server(name), retry=Retry(NoBackoff(), 0))
+
+    def ask(self, command: Command, _deadline: float) -> Any:
+        """One command and its reply; raises `Lost` when the server is set to be unreachable."""
+        try:
+            return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+        except RedisConnectionError as error:
+            raise Lost("cannot be reached", sent=False) from error
+        except RedisError as error:
+            code = getattr(error, "status_code", None)
+            return Refused(f"{code} {error}" if code else str(error))
+
+    def exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+        """Several commands, and all their replies."""
+        return [self.ask(command, deadline) for command in commands]
+
+    def stale(self) -> bool:
+        """Never: there is no connection that could be closed."""
+        return False
+
+    def close(self) -> None:
+        """Give the client back; the server stays."""
+        self._client.close()

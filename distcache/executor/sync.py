@@ -1,0 +1,219 @@
+"""The blocking executor: thread-safe, fork-safe, one connection per thread that is in a call."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from distcache.errors import DistcacheError
+from distcache.executor.breaker import Breaker
+from distcache.executor.failures import alive, circuit_open
+from distcache.executor.link import Link
+from distcache.executor.retry import Attempts, Pause, Send, Server
+from distcache.executor.wire import Answer, Lost, Refused, any_moved
+from distcache.op import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from distcache.executor.endpoint import Endpoint
+    from distcache.executor.retry import Want
+    from distcache.op import Flow, Op
+
+T = TypeVar("T")
+
+_all: weakref.WeakSet[SyncExecutor] = weakref.WeakSet()
+
+
+class SyncExecutor:
+    """Runs ops, batches and flows on one endpoint.
+
+    `timeout_s` bounds every call in total: connecting, sending, waiting and all retries. Only the look-up of a host
+    name is the operating system's and not bounded.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float = 0.25) -> None:
+        """Nothing is connected before the first call."""
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self.breaker = Breaker()
+        self._server = Server(endpoint, timeout_s)
+        self._idle: deque[Any] = deque()  # last in, first out: the connections in use stay few and warm
+        self._reviving = threading.Lock()
+        _all.add(self)
+
+    def run(self, op: Op[T], timeout_s: float | None = None) -> T:
+        """The op's result; raises errors of `distcache.errors` only (and what the op's decoder raises)."""
+        if timeout_s is not None or not self.breaker.closed:
+            return self._one(op, timeout_s)
+        deadline = monotonic() + self.timeout_s
+        try:
+            link = self._idle.pop()
+        except IndexError:
+            return self._one(op, None)
+        script = op.script
+        if not script.retryable and link.stale():
+            link.close()
+            return self._one(op, None)
+        try:
+            sha = script.plain_sha if self._server.plain else script.sha
+            reply = link.ask((b"EVALSHA", sha, len(script.keys), *op.values), deadline)
+        except Lost as lost:
+            self._drop_idle(lost)
+            return _first(self._settle((op,), deadline, lost))
+        except BaseException:  # interrupted: a late reply must not be read as another op's
+            link.close()
+            raise
+        if type(reply) is Refused:
+            self._give_back(link, [reply])
+            return _first(self._settle((op,), deadline, [reply]))
+        self._idle.append(link)
+        if self.breaker.failures:
+            self.breaker.succeeded()
+        return op.decode(reply)
+
+    def run_batch(self, batch: Batch[T], timeout_s: float | None = None) -> list[T | DistcacheError]:
+        """All ops in one write and one read; each result stands at its op's place: a value, or that op's error."""
+        if not batch.ops:
+            return []
+        return self._admitted(batch.ops, timeout_s)
+
+    def drive(self, flow: Flow[T]) -> T:
+        """Run a flow to its end: each step it yields is run, and the result sent (or the error thrown) into it."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result = self.run_batch(step) if isinstance(step, Batch) else self.run(step)
+                except DistcacheError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return] # the flow's own T
+        finally:
+            flow.close()
+
+    def close(self) -> None:
+        """Close the idle connections; the executor can be used again, and then connects anew."""
+        self._drop_idle()
+
+    def _one(self, op: Op[T], timeout_s: float | None) -> T:
+        return _first(self._admitted((op,), timeout_s))
+
+    def _admitted(self, ops: Sequence[Op[T]], timeout_s: float | None) -> list[T | DistcacheError]:
+        """The results of ops that nobody has tried yet, unless the breaker is open."""
+        deadline = monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
+        probe = not self.breaker.closed
+        if probe and not self.breaker.admit():
+            return [circuit_open(self.endpoint.label)] * len(ops)
+        return self._settle(ops, deadline, once=probe)
+
+    def _settle(
+        self, ops: Sequence[Op[T]], deadline: float, answer: Answer | None = None, *, once: bool = False
+    ) -> list[T | DistcacheError]:
+        """Do what the attempts want until there are results; tell the breaker."""
+        attempts = Attempts(ops, self._server, deadline, once=once).run(answer)
+        try:
+            want = next(attempts)
+            while True:
+                want = attempts.send(self._do(want))
+        except StopIteration as done:
+            results: list[Any] = done.value
+        if alive(results):
+            self.breaker.succeeded()
+        else:
+            self.breaker.failed()
+        return results
+
+    def _do(self, want: Want) -> Answer | DistcacheError | None:
+        if isinstance(want, Send):
+            return self._exchange(want)
+        if isinstance(want, Pause):
+            time.sleep(want.seconds)
+            return None
+        return self._revive()
+
+    def _exchange(self, send: Send) -> Answer:
+        link = None
+        try:
+            link = self._take(send)
+            replies: list[Any] = link.exchange(send.commands, send.deadline)
+        except Lost as lost:
+            self._drop_idle(lost)
+            return lost
+        except BaseException:
+            if link is not None:
+                link.close()
+            raise
+        self._give_back(link, replies)
+        return replies
+
+    def _take(self, send: Send) -> Any:
+        while self._idle:
+            try:
+                link = self._idle.pop()
+            except IndexError:  # another thread was faster
+                break
+            if not (send.careful and link.stale()):
+                return link
+            link.close()
+        return self._connect(send.deadline)
+
+    def _connect(self, deadline: float) -> Any:
+        if self.endpoint.kind != "fakeredis":
+            return Link(self.endpoint, deadline, self.timeout_s)
+        from distcache.executor.fake import FakeLink  # noqa: PLC0415 - fakeredis is installed for tests only
+
+        return FakeLink(self.endpoint, deadline, self.timeout_s)
+
+    def _give_back(self, link: Any, replies: list[Any]) -> None:
+        if any_moved(replies):
+            link.close()
+        else:
+            self._idle.append(link)
+
+    def _drop_idle(self, lost: Lost | None = None) -> None:
+        """Close the idle connections; a server that closed one has probably closed all."""
+        while self._idle and not (lost and lost.late):
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    def _revive(self) -> DistcacheError | None:
+        revive = self.endpoint.revive
+        try:
+            if revive is not None:
+                with self._reviving:
+                    revive()
+        except DistcacheError as error:
+            return error
+        return None
+
+    def _forked(self) -> None:
+        """In a child process: the connections belong to the parent, and so does a lock that was held."""
+        inherited, self._idle = self._idle, deque()
+        self._reviving = threading.Lock()
+        self.breaker = Breaker()
+        for link in inherited:
+            link.close()
+
+
+def _first(results: list[T | DistcacheError]) -> T:
+    if isinstance(results[0], DistcacheError):
+        raise results[0]
+    return results[0]
+
+
+def _after_fork() -> None:
+    for executor in list(_all):
+        executor._forked()  # noqa: SLF001 - the same module
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,99 @@
+"""What goes over a connection and what comes back: commands, refusals and losses, as data.
+
+No I/O happens here; hiredis packs and parses.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from distcache.script import Script
+
+Command = tuple[Any, ...]
+"""One command, its words being bytes, str, int or float."""
+
+MORE = object()
+"""What a reader returns when it has no complete reply yet."""
+
+pack = hiredis.pack_command
+
+_QUOTES_ARGUMENTS = ", with args beginning with"
+_STARTED = ("user_script", "script: ")
+
+
+class Refused(Exception):  # noqa: N818 - a reply, named for what the server did
+    """An error reply; a value and not raised, except as the cause of one of our errors."""
+
+    def __init__(self, text: str) -> None:
+        # "unknown command" quotes the arguments, and those are the user's keys and values.
+        self.text = text.split(_QUOTES_ARGUMENTS, 1)[0]
+        super().__init__(self.text)
+
+    @property
+    def code(self) -> str:
+        """The first word, such as NOSCRIPT or ERR."""
+        return self.text.split(" ", 1)[0]
+
+    @property
+    def started(self) -> bool:
+        """The script had begun when it failed, so that it may have written something."""
+        return any(mark in self.text for mark in _STARTED)
+
+    @property
+    def moved(self) -> bool:
+        """This is no longer the primary: the connection is of no use, whatever its state."""
+        return self.code == "READONLY"
+
+
+class Lost(Exception):  # noqa: N818 - what happened to the request, told apart by its fields
+    """A request without (all of) its replies.
+
+    reason: what happened, in words that follow the server's address. sent: the server may have executed what has no
+    reply in `replies`; False means that it certainly has not. late: the deadline passed, the connection may be fine.
+    refused: the reply that ended the handshake.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        sent: bool,
+        late: bool = False,
+        replies: Sequence[Any] = (),
+        refused: Refused | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.sent = sent
+        self.late = late
+        self.replies = replies
+        self.refused = refused
+
+
+Answer = list[Any] | Lost
+"""What became of a request: all its replies, or how it was lost."""
+
+
+def call(script: Script, values: tuple[Any, ...], *, plain: bool) -> Command:
+    """EVALSHA of one script. `plain`: for a server that does not know the `#!lua` line."""
+    return (b"EVALSHA", script.plain_sha if plain else script.sha, len(script.keys), *values)
+
+
+def load(script: Script, *, plain: bool) -> Command:
+    """SCRIPT LOAD rather than EVAL: servers may evict what EVAL has brought."""
+    return (b"SCRIPT", b"LOAD", script.source if plain else script.text)
+
+
+def new_reader() -> Any:
+    """A parser of replies: bytes in, values out, error replies as `Refused`."""
+    return hiredis.Reader(replyError=Refused, protocolError=hiredis.ProtocolError, notEnoughData=MORE)
+
+
+def any_moved(replies: Sequence[Any]) -> bool:
+    """Whether the server said that it is not the primary any more."""
+    return any(type(reply) is Refused and reply.moved for reply in replies)
