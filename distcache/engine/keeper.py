@@ -154,12 +154,13 @@ class Keeper:
     def _linger(self, lease: int) -> bool:
         """Let users come for a while; True when none came and the lease is held again.
 
-        Each user sets the file's time, so a user who came and went meanwhile starts the linger anew.
+        Each user sets the file's time, so one who came and went meanwhile starts the linger anew. The time is only
+        compared with itself: a clock that is set back must not keep the server.
         """
-        idle_since = time.time()
-        while (rest_s := max(idle_since, os.fstat(lease).st_mtime) + self.linger_s - time.time()) > 0:
+        seen_ns = None
+        while seen_ns != (seen_ns := os.fstat(lease).st_mtime_ns):
             fcntl.flock(lease, fcntl.LOCK_UN)
-            time.sleep(min(rest_s, self.linger_s))
+            time.sleep(self.linger_s)
             if not try_lock(lease, fcntl.LOCK_EX):
                 return False
         return True
@@ -167,11 +168,10 @@ class Keeper:
     def _stop(self) -> None:
         """Ask the server to end; it writes and syncs its log first."""
         self.stopping = True
-        if self.child is None:
-            ask(SOCKET, b"SHUTDOWN", 0.5)
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.child, signal.SIGTERM)
+        # The command takes effect at once, a signal at the server's next tick (0.1 s); newcomers are waiting.
+        if ask(SOCKET, b"SHUTDOWN", 0.5) is None and self.child:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child, signal.SIGTERM)
 
 
 def set_data_aside() -> None:
