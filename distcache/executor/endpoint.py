@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from redis.exceptions import RedisError
 from distcache.errors import ConfigError
 
 if TYPE_CHECKING:
+    import asyncio
+    import ssl
     from collections.abc import Callable
 
     from distcache.executor.wire import Command
@@ -75,6 +78,7 @@ class Endpoint:
     def move_to(self, url: str) -> None:
         """Connect to another address from now on."""
         self.kind = url.partition("://")[0]
+        self._context: ssl.SSLContext | None = None
         if self.kind == "fakeredis":
             self.options: dict[str, Any] = {}
             self._login: dict[str, Any] = {}
@@ -96,6 +100,30 @@ class Endpoint:
             ) from None
         connection.deadline = deadline
         return connection
+
+    async def open(self, loop: asyncio.AbstractEventLoop, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Connect an asyncio protocol to the server, TLS included; raises OSError."""
+        if self.kind == "unix":
+            await loop.create_unix_connection(protocol, self.options["path"])
+            return
+        address = self.connection(deadline=0)
+        transport, _ = await loop.create_connection(protocol, address.host, address.port, ssl=self._tls())
+        if address.socket_keepalive:
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in address.socket_keepalive_options.items():
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """The context that redis-py makes of the ssl_ options; made once, since it reads all certificates."""
+        if self.kind == "rediss" and self._context is None:
+            from redis.asyncio.connection import SSLConnection as AsyncSSLConnection  # noqa: PLC0415 - slow to import
+
+            try:
+                self._context = AsyncSSLConnection(**self.options).ssl_context.get()
+            except (TypeError, ValueError, RedisError):
+                raise ConfigError(f"the URL of {self.label} has a TLS option that asyncio cannot take") from None
+        return self._context
 
     def handshake(self, protocol: int = 2) -> list[tuple[Command, bool]]:
         """What a new connection sends, in one write; the flag says whether a refusal ends the connection."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from distcache.executor.wire import Command, Lost, Refused
+from distcache.executor.wire import Answer, Command, Lost, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ def server(_name: str) -> fakeredis.FakeServer:
 class FakeLink:
     """Answers like `link.Link`, but never late."""
 
-    __slots__ = ("_client",)
+    usable, full, in_flight = True, False, 0
 
     def __init__(self, endpoint: Endpoint, _deadline: float, _patience_s: float) -> None:
         name = endpoint.label.partition("://")[2]
@@ -48,9 +49,22 @@ class FakeLink:
         """Several commands, and all their replies."""
         return [self.ask(command, deadline) for command in commands]
 
+    def submit(self, commands: list[Command], _began: float, deadline: float) -> asyncio.Future[Answer]:
+        """The same for asyncio: the future is done already."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        try:
+            future.set_result(self.exchange(commands, deadline))
+        except Lost as lost:
+            future.set_result(lost)
+        return future
+
     def stale(self) -> bool:
         """Never: there is no connection that could be closed."""
         return False
+
+    def drop(self, _reason: str) -> None:
+        """The same for asyncio."""
+        self.close()
 
     def close(self) -> None:
         """Give the client back; the server stays."""

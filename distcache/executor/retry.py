@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.errors import DistcacheError
 from distcache.executor.failures import executed, passing, refusal, unavailable
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from distcache.executor.endpoint import Endpoint
     from distcache.op import Op
     from distcache.script import Script
+
+T = TypeVar("T")
 
 _BASE_S, _CAP_S = 0.020, 0.320
 
@@ -194,6 +196,13 @@ def decode(op: Op[Any], reply: Any) -> Any:
         return op.decode(reply)
     except DistcacheError as error:
         return error
+
+
+def first(results: list[T | DistcacheError]) -> T:
+    """The result of the only op; its error is raised."""
+    if isinstance(results[0], DistcacheError):
+        raise results[0]
+    return results[0]
 
 
 def backoff_s(tries: int) -> float:

@@ -14,7 +14,7 @@ from distcache.errors import DistcacheError
 from distcache.executor.breaker import Breaker
 from distcache.executor.failures import alive, circuit_open
 from distcache.executor.link import Link
-from distcache.executor.retry import Attempts, Pause, Send, Server
+from distcache.executor.retry import Attempts, Pause, Send, Server, first
 from distcache.executor.wire import Answer, Lost, Refused, any_moved
 from distcache.op import Batch
 
@@ -65,13 +65,13 @@ class SyncExecutor:
             reply = link.ask((b"EVALSHA", sha, len(script.keys), *op.values), deadline)
         except Lost as lost:
             self._drop_idle(lost)
-            return _first(self._settle((op,), deadline, lost))
+            return first(self._settle((op,), deadline, lost))
         except BaseException:  # interrupted: a late reply must not be read as another op's
             link.close()
             raise
         if type(reply) is Refused:
             self._give_back(link, [reply])
-            return _first(self._settle((op,), deadline, [reply]))
+            return first(self._settle((op,), deadline, [reply]))
         self._idle.append(link)
         if self.breaker.failures:
             self.breaker.succeeded()
@@ -104,7 +104,7 @@ class SyncExecutor:
         self._drop_idle()
 
     def _one(self, op: Op[T], timeout_s: float | None) -> T:
-        return _first(self._admitted((op,), timeout_s))
+        return first(self._admitted((op,), timeout_s))
 
     def _admitted(self, ops: Sequence[Op[T]], timeout_s: float | None) -> list[T | DistcacheError]:
         """The results of ops that nobody has tried yet, unless the breaker is open."""
@@ -203,12 +203,6 @@ class SyncExecutor:
         self.breaker = Breaker()
         for link in inherited:
             link.close()
-
-
-def _first(results: list[T | DistcacheError]) -> T:
-    if isinstance(results[0], DistcacheError):
-        raise results[0]
-    return results[0]
 
 
 def _after_fork() -> None:

@@ -1,0 +1,232 @@
+"""One asyncio connection that many callers share: one write and one read carry whatever is asked at the same time.
+
+Bytes are gathered and written once per turn of the loop; replies are handed out first in, first out. A caller who has
+gone (cancelled, or past its deadline) keeps its place in that line, so its late reply reaches nobody. One timer per
+connection watches all deadlines.
+
+When the caller at the head is past its deadline, the question is whether only its request is slow or the connection is
+dead. It is dead when no byte has come for `patience_s`, or no whole reply for as long again (a server, or a thing
+between, that drips). Then it is dropped, and the callers behind may try again on another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+
+from distcache.executor.link import check_login
+from distcache.executor.wire import MORE, Answer, Command, Lost, Refused, new_reader, pack
+
+if TYPE_CHECKING:
+    from distcache.executor.endpoint import Endpoint
+
+_MAX_COMMANDS = 4096
+_MAX_BYTES = 16 * 1024 * 1024
+_NEVER = float("inf")
+
+
+class _Waiter:
+    """A request in the line: `count` replies from now, `future` gets them all, or the `Lost` that stands for them."""
+
+    __slots__ = ("began", "count", "deadline", "future", "replies", "size")
+
+    def __init__(self, future: asyncio.Future[Answer], count: int, size: int, began: float, deadline: float) -> None:
+        self.future = future
+        self.count = count
+        self.size = size
+        self.began = began
+        self.deadline = deadline
+        self.replies: list[Any] = []
+
+
+class Mux(asyncio.Protocol):
+    """A connection of one loop. `usable`: logged in, and neither lost nor retired."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience_s: float) -> None:
+        self.usable = False
+        self.in_flight = 0
+        self._retired = False
+        self._loop = loop
+        self._patience_s = patience_s
+        self._transport: Any = None
+        self._reader = new_reader()
+        self._waiting: deque[_Waiter] = deque()
+        self._unsent: list[bytes] = []  # of the last so many waiters
+        self._bytes = 0
+        self._last_read = 0.0
+        self._alarm_at = _NEVER
+        self._alarm: asyncio.TimerHandle | None = None
+        self._blocked: deque[asyncio.Future[None]] = deque()
+
+    # what callers do
+
+    @property
+    def full(self) -> bool:
+        """Whether one more caller has to wait, so that memory stays bounded."""
+        return self.in_flight >= _MAX_COMMANDS or self._bytes >= _MAX_BYTES or bool(self._blocked)
+
+    def submit(self, commands: list[Command], began: float, deadline: float) -> asyncio.Future[Answer]:
+        """Queue commands that are answered together; the future never holds an exception."""
+        packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
+        waiter = _Waiter(self._loop.create_future(), len(commands), len(packed), began, deadline)
+        self._waiting.append(waiter)
+        self.in_flight += waiter.count
+        self._bytes += waiter.size
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(packed)
+        if deadline < self._alarm_at:
+            self._set_alarm(deadline)
+        return waiter.future
+
+    async def room(self, deadline: float) -> None:
+        """Wait in line until there is room; raises `Lost` at the deadline."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._blocked.append(future)
+        try:
+            async with asyncio.timeout(deadline - monotonic()):
+                await future
+        except TimeoutError:
+            raise Lost("is too slow for so many requests", sent=False, late=True) from None
+        except asyncio.CancelledError:  # perhaps just let in: the place is another's
+            self._admit()
+            raise
+
+    def retire(self) -> None:
+        """Take no new request, and close when the last reply is there."""
+        self.usable, self._retired = False, True
+        if not self._waiting:
+            self.drop("closed the connection")
+
+    def drop(self, reason: str) -> None:
+        """Close at once; whoever still waits learns that the connection is lost."""
+        self.usable = False
+        unsent, self._unsent = len(self._unsent), []
+        waiting, self._waiting = self._waiting, deque()
+        for place, waiter in enumerate(waiting):
+            if not waiter.future.done():
+                sent = place < len(waiting) - unsent
+                waiter.future.set_result(Lost(reason, sent=sent, replies=waiter.replies))
+        self.in_flight = self._bytes = 0
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._admit()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio.Protocol: connected, TLS included."""
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """asyncio.Protocol: closed, by whichever side."""
+        self.drop("closed the connection")
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio.Protocol: hand out what is complete."""
+        self._last_read = monotonic()
+        gets, moved = self._reader.gets, False
+        try:
+            self._reader.feed(data)
+            while (reply := gets()) is not MORE:
+                waiter = self._waiting[0]
+                waiter.replies.append(reply)
+                if type(reply) is Refused and reply.moved:
+                    moved = True
+                if len(waiter.replies) == waiter.count:
+                    self._finish(waiter)
+        except (hiredis.ProtocolError, IndexError):
+            self.drop("answered something that is not the Redis protocol")
+            return
+        if moved or self._retired:
+            self.retire()
+        if self._blocked:
+            self._admit()
+
+    def _finish(self, waiter: _Waiter) -> None:
+        self._waiting.popleft()
+        self.in_flight -= waiter.count
+        self._bytes -= waiter.size
+        if not waiter.future.done():
+            waiter.future.set_result(waiter.replies)
+
+    def _flush(self) -> None:
+        if self._unsent:
+            unsent, self._unsent = self._unsent, []
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
+    def _admit(self) -> None:
+        """Let those in who wait for room, as many as there is room for; all of them when the connection is gone."""
+        room = len(self._blocked)
+        if self.usable:
+            room = _MAX_COMMANDS - self.in_flight if self._bytes < _MAX_BYTES else 0
+        while self._blocked and (room > 0 or self._blocked[0].done()):
+            future = self._blocked.popleft()
+            if not future.done():
+                future.set_result(None)
+                room -= 1
+
+    # deadlines
+
+    def _set_alarm(self, at: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = self._loop.call_later(at - monotonic(), self._ring)
+
+    def _ring(self) -> None:
+        """Some deadline has come: fail those who are late, and judge the connection by the head of the line."""
+        now = monotonic()
+        self._alarm, self._alarm_at = None, _NEVER
+        following = _NEVER
+        for waiter in self._waiting:
+            if waiter.future.done():
+                continue
+            if waiter.deadline <= now:
+                waiter.future.set_result(Lost("did not answer in time", sent=True, late=True, replies=waiter.replies))
+            else:
+                following = min(following, waiter.deadline)
+        if self._waiting:
+            head = self._waiting[0]
+            dead_at = min(max(head.began, self._last_read), head.deadline) + self._patience_s
+            dead_at = max(dead_at, head.deadline)
+            if dead_at <= now:
+                self.drop("stopped answering")
+                return
+            following = min(following, dead_at)
+        if following < _NEVER:
+            self._set_alarm(following)
+
+
+async def connect(endpoint: Endpoint, deadline: float, patience_s: float) -> Mux:
+    """A connection that is logged in; raises `Lost`."""
+    loop = asyncio.get_running_loop()
+    mux = Mux(loop, patience_s)
+    try:
+        async with asyncio.timeout(deadline - monotonic()):
+            await endpoint.open(loop, lambda: mux)
+        await _log_in(mux, endpoint, deadline)
+    except TimeoutError as error:
+        raise Lost("cannot be reached (timed out)", sent=False) from error
+    except OSError as error:
+        raise Lost(f"cannot be reached ({error})", sent=False) from error
+    finally:
+        if not mux.usable:
+            mux.drop("closed the connection")
+    return mux
+
+
+async def _log_in(mux: Mux, endpoint: Endpoint, deadline: float) -> None:
+    steps = endpoint.handshake()
+    answer = await mux.submit([command for command, _ in steps], monotonic(), deadline)
+    check_login(list(answer.replies) if isinstance(answer, Lost) else answer, steps)
+    if isinstance(answer, Lost):
+        answer.sent = False
+        raise answer
+    mux.usable = True
