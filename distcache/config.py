@@ -6,14 +6,14 @@ import math
 import socket
 from dataclasses import dataclass, field, fields
 from os import getpid
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from distcache import keys
 from distcache.codec import check_sign_keys
 from distcache.errors import ConfigError, ConfigMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 POLICIES = ("adaptive", "lru", "lru_freq")
 EVENT_KINDS = ("HIT", "MISS", "WRITE", "EVICT", "WARMUP", "PREDICT")
@@ -27,6 +27,60 @@ class Default(int):
     """A parameter's default, told apart from the same number given by the caller."""
 
     __slots__ = ()
+
+
+class Options(TypedDict, total=False):
+    """The keyword-only parameters of every cache."""
+
+    url: str | None
+    """redis://, rediss://, unix:// or embedded://DIR; left out: DISTCACHE_URL, else embedded."""
+    namespace: str
+    """Which cache; one server holds many. Letters, digits, '_', '.' and '-'."""
+    on_error: OnError
+    """With the server down: 'miss' (the default: reads find nothing, writes return False) or 'raise'."""
+    timeout_s: float
+    """Deadline of one operation, connecting and retries included; 0.25 by default."""
+    read_only: bool
+    """Send nothing that changes data; hits are then not counted either."""
+    near: bool
+    """Keep copies of what was read in this process."""
+    sign_keys: Sequence[bytes]
+    """Keys that sign values: the first signs, all verify. Unsigned values are then misses."""
+    max_value_bytes: int
+    """A larger value is refused; 64 MiB by default."""
+    policy: str | None
+    """Shared. Which entry is evicted first: adaptive, lru or lru_freq."""
+    sliding: bool | None
+    """Shared. A hit starts the time to live anew."""
+    partitions: int | None
+    """Shared, and fixed when the cache is made: in how many hash slots it lives."""
+    reconfigure: bool | None
+    """Change a cache that has another shared config; otherwise that is a ConfigMismatch. Default: embedded only."""
+
+
+class SmartOptions(Options, total=False):
+    """The keyword-only parameters of a SmartCache."""
+
+    ttl_seconds: float | None
+    """Shared. Time to live of an entry; math.inf, the default, for ever."""
+    versions: int | None
+    """Shared. How many content hashes of one key are kept; 1 by default."""
+    producer: str
+    """Who makes the outputs, for the history; host and process by default."""
+    events: Iterable[str] | None
+    """Shared. Which kinds of events are written; all by default."""
+    event_cap: int | None
+    """Shared. About how many events are kept; 10,000 by default."""
+    history: int | None
+    """Shared. How many records are kept for a key; 100 by default, 0 for none."""
+    history_age_s: float | None
+    """Shared. How long they are kept; 30 days by default."""
+
+
+def check_options(options: Mapping[str, Any], known: type[Any]) -> None:
+    """TypeError for an option that does not exist, as for any function."""
+    if unknown := sorted(set(options) - set(known.__annotations__)):
+        raise TypeError(f"unknown options {unknown}; there are {sorted(known.__annotations__)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +172,13 @@ def ttl_ms(ttl_seconds: float | None) -> int | None:
     return 0 if math.isinf(ttl_seconds) else max(1, min(round(ttl_seconds * 1000), 10**14))
 
 
+def megabytes(max_size_mb: float) -> int:
+    """A bound in bytes, or ConfigError."""
+    if isinstance(max_size_mb, bool) or not isinstance(max_size_mb, (int, float)) or not 0 < max_size_mb < 2**33:
+        raise ConfigError(f"max_size_mb={max_size_mb!r} is no size; take a number of megabytes above 0")
+    return max(1, int(max_size_mb * MEGABYTE))
+
+
 def whole(name: str, value: Any, least: int, most: int = 2**53) -> int:
     """The value as an int in range, or ConfigError."""
     if (
@@ -159,9 +220,16 @@ class Settings:
     producer: str = field(default_factory=lambda: f"{socket.gethostname()}:{getpid()}")
     """Who made an output, for the history."""
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any], namespace: str) -> Settings:
+        """The settings among a cache's options; `namespace` is the default one."""
+        if options.get("near"):
+            raise ConfigError("near=True is not available yet; leave it out")
+        chosen = {item.name: options[item.name] for item in fields(cls) if item.name in options}
+        return cls(**{"namespace": namespace, **chosen, "sign_keys": check_sign_keys(options.get("sign_keys", ()))})
+
     def __post_init__(self) -> None:
         keys.check_namespace(self.namespace)
-        check_sign_keys(self.sign_keys)
         whole("max_value_bytes", self.max_value_bytes, 1, 512 * MEGABYTE - MEGABYTE)
         if self.on_error not in ("miss", "raise"):
             raise ConfigError(f"on_error={self.on_error!r} is unknown; take 'miss' or 'raise'")

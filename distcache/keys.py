@@ -70,6 +70,8 @@ class Partition:
         # ContentHashCache
         self.prefixes = name(b"prefixes")
         """zset, all scores 0: stretches of normalized text with the entry they belong to, searched by range."""
+        self.indexed = name(b"indexed")
+        """hash: entry id -> what its members in `prefixes` are made of (scope id, digests, normalized text)."""
 
     def entry(self, entry_id: bytes) -> bytes:
         """The hash of one entry."""

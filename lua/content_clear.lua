@@ -1,0 +1,39 @@
+-- Remove entries, of one scope or all, at most `limit` a call. Counters stay.
+-- Returns {how many, 1 if more are left else 0}.
+--@include content_keys
+local scope = ARGV[2]            -- id of the scope, '' for the whole cache
+local limit = tonumber(ARGV[3])  -- int: entries to remove in this call
+
+--@include clock
+--@include state
+--@include stale
+--@include usage
+--@include content_members
+--@include content_remove
+local s = read_state(state, partitions)
+if not s then return stale() end
+local _, us = clock()
+s.tick = math.max(us, s.tick + 1)
+
+local ids = {}
+if scope == '' then
+  ids = redis.call('ZRANGE', score, 0, limit - 1)
+else
+  -- An entry's first member is on level 0 or 255, so each entry of the scope stands once in these two ranges.
+  for _, level in ipairs({'\0', '\255'}) do
+    local members = redis.call('ZRANGEBYLEX', prefixes, '[' .. scope .. level, '[' .. scope .. level .. '\255',
+      'LIMIT', 0, limit - #ids)
+    for _, member in ipairs(members) do ids[#ids + 1] = string.sub(member, -16) end
+  end
+end
+local removed = 0
+for _, id in ipairs(ids) do
+  if content_remove(g, s, id) then removed = removed + 1 end
+end
+if scope == '' and #ids < limit then
+  -- Nothing is left to belong to an entry; what the server's own eviction left behind goes too.
+  redis.call('UNLINK', usage, deadline, prefixes, indexed, ghost, ghost_old)
+  s.bytes = 0
+end
+write_state(state, s)
+return {removed, #ids == limit and 1 or 0}

@@ -1,0 +1,53 @@
+-- Store a signature under a text or a key: replace what was there, evict what must go, index.
+-- Returns 1; 0 when this request took effect before; -1 when the cache could never hold it (what was there goes too).
+--@include content_keys
+local requests  = KEYS[10]           -- prefix of the marks of requests that took effect
+local request   = ARGV[2]            -- id of this request; a repeat carries the same
+local id        = ARGV[3]            -- the entry's id
+local check     = ARGV[4]            -- SHA-256 of the normalized text, or of the key
+local index     = ARGV[5]            -- what its members in `prefixes` are made of
+local signature = ARGV[6]            -- the encoded signature
+local digest    = ARGV[7]            -- digest of the plain signature
+local text      = ARGV[8]            -- the encoded text, '' where it is the normalized one
+local size      = tonumber(ARGV[9])  -- int: bytes of text and signature
+
+--@include clock
+--@include state
+--@include stale
+--@include usage
+--@include policy
+--@include ghost
+--@include content_members
+--@include content_remove
+--@include content_reap
+--@include content_evict
+local s = read_state(state, partitions)
+if not s then return stale() end
+if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
+local now, us = clock()
+s.tick = math.max(us, s.tick + 1)
+policy_request(s, 'put')
+content_reap(g, s, now, 8)
+local old = content_remove(g, s, id)
+if size > s.bound_bytes then
+  write_state(state, s)
+  return -1
+end
+content_evict(g, s, 1, size, 1000000)
+
+local u = {count = 0, last = now, size = size, cost = 0, deadline = 0, ttl = s.ttl_ms}
+u.f = old and old.f or ghost_recall(ghost, ghost_old, s, id)
+redis.call('HSET', entries .. id, 's', signature, 'd', digest, 't', text, 'v', check, 'w', s.tick)
+if u.ttl > 0 then
+  u.deadline = now + u.ttl
+  redis.call('ZADD', deadline, u.deadline, id)
+  redis.call('PEXPIRE', entries .. id, 2 * u.ttl + 120000)
+end
+redis.call('ZADD', score, policy_score(s, u), id)
+redis.call('HSET', usage, id, format_usage(u))
+redis.call('HSET', indexed, id, index)
+for _, member in ipairs(content_members(index, id)) do redis.call('ZADD', prefixes, 0, member) end
+s.bytes = s.bytes + size
+s.writes = s.writes + 1
+write_state(state, s)
+return 1

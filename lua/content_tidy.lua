@@ -1,0 +1,23 @@
+-- Remove what has expired and what is over the bounds (they may have been lowered), at most `limit` entries of each.
+-- Returns {how many had expired, 1 if there is more to do else 0}.
+--@include content_keys
+local limit = tonumber(ARGV[2])  -- int: entries to remove in this call
+
+--@include clock
+--@include state
+--@include stale
+--@include usage
+--@include policy
+--@include ghost
+--@include content_members
+--@include content_remove
+--@include content_reap
+--@include content_evict
+local s = read_state(state, partitions)
+if not s then return stale() end
+local now, us = clock()
+s.tick = math.max(us, s.tick + 1)
+local expired = content_reap(g, s, now, limit)
+local fits = content_evict(g, s, 0, 0, limit)
+write_state(state, s)
+return {expired, (expired == limit or not fits) and 1 or 0}

@@ -1,0 +1,22 @@
+-- The index of texts, one sorted set for texts and queries of any length. Level 0 holds the first 512 bytes of a
+-- normalized text literally; level k holds bytes 512*2^(k-1) to 512*2^k, behind a digest of all bytes before them. So a
+-- query lies in one range of one level: the digest of what comes before, then the rest literally. A member is
+--   scope id (8), level (1), digest (16, none on level 0), stretch, NUL if the text ends here else \1, entry id (16)
+-- and an entry that only its id can find (an explicit key, an empty text) has one on level 255, for its scope's sake.
+--
+-- content_members(index, id): an entry's members. `index` is what `indexed` holds: scope id (8), number of digests (1;
+-- 255: found by its id only), the digests, the normalized text.
+local function content_members(index, id)
+  local scope, levels = string.sub(index, 1, 8), string.byte(index, 9)
+  if levels == 255 then return {scope .. '\255\0' .. id} end
+  local text, members = 10 + 16 * levels, {}
+  local first, after = 0, 512
+  for level = 0, levels do
+    local digest = level > 0 and string.sub(index, 16 * level - 6, 16 * level + 9) or ''
+    local stretch = string.sub(index, text + first, text + after - 1)
+    local ending = level == levels and '\0' or '\1'
+    members[#members + 1] = scope .. string.char(level) .. digest .. stretch .. ending .. id
+    first, after = after, 2 * after
+  end
+  return members
+end
