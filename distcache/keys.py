@@ -110,6 +110,13 @@ def raw(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def key_bytes(key: str) -> bytes:
+    """A user's key as bytes; TypeError when it is no text."""
+    if not isinstance(key, str):
+        raise TypeError(f"a key is a str, not {type(key).__name__}")
+    return key.encode("utf-8", "surrogatepass")
+
+
 def unraw(data: bytes) -> str:
     """The text that `raw` encoded; bytes that never were one are shown, not refused."""
     try:

@@ -11,7 +11,7 @@ from distcache.op import Batch, Op, all_or_raise
 from distcache.script import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from distcache.op import Flow
 
@@ -125,3 +125,38 @@ def _texts(reply: Sequence[bytes]) -> dict[str, str]:
 def merge(results: list[Any]) -> list[Any]:
     """The values of a fan-out, in the partitions' order; the first error is raised."""
     return list(all_or_raise(results))
+
+
+FIRST = b"0"
+"""The cursor that starts an iteration, and the one that ends it."""
+
+
+def together(batch: Batch[T]) -> Flow[list[T]]:
+    """The results of a batch; the first error among them is raised."""
+    return merge((yield from batch))
+
+
+def until_done(parts: Iterable[Partition], make: Callable[[Partition], Op[tuple[int, bool]]]) -> Flow[int]:
+    """Repeat a bounded step in every partition until each says that nothing is left; the sum of what they count."""
+    total, pending = 0, list(parts)
+    while pending:
+        results = yield from together(Batch([make(part) for part in pending]))
+        total += sum(count for count, _more in results)
+        pending = [part for part, (_count, more) in zip(pending, results, strict=True) if more]
+    return total
+
+
+def each(
+    parts: Iterable[Partition],
+    make: Callable[[Partition, bytes], Op[tuple[bytes, Any]]],
+    add: Callable[[Any], None],
+    rows: Callable[[Any], Any],
+) -> Flow[None]:
+    """Walk all partitions with a cursor each, in common round trips; `add(rows(found))` takes what each step finds."""
+    cursors = dict.fromkeys(parts, FIRST)
+    while cursors:
+        steps = yield from together(Batch([make(part, cursor) for part, cursor in cursors.items()]))
+        for part, (cursor, found) in zip(list(cursors), steps, strict=True):
+            add(rows(found))
+            cursors[part] = cursor
+        cursors = {part: cursor for part, cursor in cursors.items() if cursor != FIRST}

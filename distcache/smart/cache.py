@@ -11,7 +11,8 @@ from distcache import config
 from distcache.client import AsyncClient, Engine, SyncClient
 from distcache.config import Default, Settings, SmartOptions
 from distcache.smart import files
-from distcache.smart.flows import SmartFlows, matching
+from distcache.smart.flows import SmartFlows
+from distcache.smart.whole import matching
 
 if TYPE_CHECKING:
     import os

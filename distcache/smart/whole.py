@@ -1,0 +1,240 @@
+"""What concerns a whole SmartCache: it fans out to all partitions, in bounded steps, and merges."""
+
+from __future__ import annotations
+
+import fnmatch
+import heapq
+import re
+from typing import TYPE_CHECKING, Any
+
+from distcache.codec import Codec
+from distcache.config import MEGABYTE, SharedConfig
+from distcache.errors import CorruptEntry
+from distcache.keys import Keyspace, key_bytes, key_id, raw, unraw
+from distcache.op import Batch
+from distcache.shared import FIRST, SharedFlows, each, together, until_done
+from distcache.smart import files
+from distcache.smart.learner import Learner
+from distcache.smart.ops import SmartOps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from distcache.config import Request, Settings
+    from distcache.keys import Partition
+    from distcache.op import Flow, Op
+    from distcache.smart.records import Dump
+
+    Output = str | bytes
+
+CHUNK = 500
+"""Entries that one script call removes or looks at, so that none holds the server for long."""
+
+
+class WholeCache(SharedFlows[SmartOps]):
+    """What one SmartCache object holds, and its operations that are not about single keys."""
+
+    def __init__(self, request: Request, settings: Settings, owner: Callable[[], int]) -> None:
+        super().__init__(request, settings)
+        self.codec = Codec(sign_keys=settings.sign_keys, max_value_bytes=settings.max_value_bytes)
+        self.learner = Learner(owner)
+        self.counts = dict.fromkeys(("hits", "misses", "writes", "corrupt"), 0)
+
+    def _make_ops(self, _config: SharedConfig, keyspace: Keyspace) -> SmartOps:
+        return SmartOps(keyspace)
+
+    def invalidate_by_dependency(self, dep_key: str, transitive: bool = False) -> Flow[list[str]]:
+        """Remove what depends on a key, one step away or through any chain; the keys removed."""
+        if self.settings.read_only:
+            return []
+        name = key_bytes(dep_key)
+        removed = yield from self.agreed(lambda ops: self._invalidate_closure(ops, key_id(name), transitive=transitive))
+        return list(dict.fromkeys(map(unraw, removed)))
+
+    def clear(self) -> Flow[int]:
+        """Remove all entries and all that was learned; how many entries there were."""
+        if self.settings.read_only:
+            return 0
+        self.learner.take()
+        return (yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.clear(part, CHUNK))))
+
+    def cleanup_expired(self) -> Flow[int]:
+        """Remove all that has expired; how many entries that were."""
+        if self.settings.read_only:
+            return 0
+        return (yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.tidy(part, CHUNK))))
+
+    def flush(self) -> Flow[None]:
+        """Send what was learned and not sent yet."""
+        if not self.settings.read_only and (pairs := self.learner.take()):
+            yield from self.agreed(lambda ops: together(Batch(lessons(ops, pairs))))
+
+    def scan(self) -> Flow[list[str]]:
+        """Every key that is there, each once."""
+        found: dict[bytes, None] = {}
+        yield from self.agreed(
+            lambda ops: each(ops.partitions, lambda p, c: ops.scan(p, c, CHUNK), found.update, dict.fromkeys)
+        )
+        return [unraw(name) for name in found]
+
+    def dump(self) -> Flow[list[tuple[Dump, Output]]]:
+        """Every entry whole, for saving; corrupt ones are left out."""
+        rows: dict[tuple[bytes, bytes], Dump] = {}
+
+        def by_version(found: Iterable[Dump]) -> dict[tuple[bytes, bytes], Dump]:
+            return {(row.key, row.content_hash): row for row in found}
+
+        yield from self.agreed(
+            lambda ops: each(
+                ops.partitions,
+                lambda p, c: ops.dump(p, c, 50),
+                rows.update,
+                lambda ds: {(d.key, d.content_hash): d for d in ds},
+            )
+        )
+        decoded = []
+        for row in rows.values():
+            try:
+                decoded.append((row, self.codec.decode(row.blob, *self._bound(row.key, row.content_hash))))
+            except CorruptEntry:
+                self.counts["corrupt"] += 1
+        return decoded
+
+    def patterns(self) -> Flow[dict[str, dict[str, Any]]]:
+        """All that was learned, in the original's form."""
+        yield from self.flush()
+        rows: dict[str, dict[str, Any]] = {}
+
+        def add(batch: Iterable[tuple[str, list[str], int]]) -> dict[str, dict[str, Any]]:
+            return {key: {"sequence": successors, "frequency": seen} for key, successors, seen in batch}
+
+        yield from self.agreed(
+            lambda ops: each(ops.partitions, lambda p, c: ops.patterns(p, c, CHUNK), rows.update, add)
+        )
+        return rows
+
+    def get_recent_events(self, count: int = 100) -> Flow[list[dict[str, Any]]]:
+        """The last events of the whole cache, oldest first."""
+        if count < 1:
+            return []
+        parts = yield from self.agreed(lambda ops: together(Batch([ops.events(p, count) for p in ops.partitions])))
+        rows = sorted((row for part in parts for row in reversed(part)), key=lambda row: row["timestamp"])
+        return rows[-count:]
+
+    def get_hot_entries(self, count: int = 10) -> Flow[list[dict[str, Any]]]:
+        """The most used entries, most used first."""
+        if count < 1:
+            return []
+        return (yield from self.agreed(lambda ops: self._hottest(ops, count)))
+
+    def get_stats(self) -> Flow[dict[str, Any]]:
+        """What the cache holds and what all its clients did."""
+        yield from self.flush()
+        parts = yield from self.agreed(lambda ops: together(Batch([ops.stats(p) for p in ops.partitions])))
+        return summary(parts)
+
+    def opened(self) -> Flow[None]:
+        """Agree on the shared config now, so that a mismatch shows early."""
+        yield from self.open()
+
+    def saved(self) -> Flow[files.Saved]:
+        """Everything that save() writes."""
+        rows = yield from self.dump()
+        return files.Saved(
+            [files.entry(row, unraw(row.key), unraw(row.content_hash), output) for row, output in rows],
+            (yield from self.patterns()),
+            (yield from self.get_recent_events(files.EVENTS_SAVED)),
+        )
+
+    def no_stats(self) -> dict[str, Any]:
+        """The statistics of a cache that cannot be reached."""
+        return summary([self._request.proposal.to_fields()])
+
+    def _invalidate_closure(self, ops: SmartOps, root: bytes, *, transitive: bool) -> Flow[list[bytes]]:
+        """In rounds: what one partition removes may have dependents in another."""
+        removed: list[bytes] = []
+        walked: set[bytes] = set()
+        roots = [root]
+        while roots:
+            walked.update(roots)
+            met: dict[bytes, None] = {}
+            pending = list(ops.partitions)
+            while pending:
+                steps = yield from together(
+                    Batch([ops.invalidate_dependents(part, roots, CHUNK, transitive=transitive) for part in pending])
+                )
+                for _more, ids, names in steps:
+                    met.update(dict.fromkeys(ids))
+                    removed += names
+                pending = [part for part, (more, _ids, _names) in zip(pending, steps, strict=True) if more]
+            roots = [one for one in met if one not in walked] if transitive and len(ops.partitions) > 1 else []
+        return removed
+
+    def _hottest(self, ops: SmartOps, count: int) -> Flow[list[dict[str, Any]]]:
+        best: list[tuple[int, int, bytes, Any]] = []
+        known: set[bytes] = set()
+        for part in ops.partitions:
+            cursor = FIRST
+            while True:
+                least = best[0][0] if len(best) >= count else 0
+                cursor, found = yield from ops.hot(part, cursor, CHUNK, count, least)
+                for usage, name, metadata in found:
+                    if name not in known:
+                        known.add(name)
+                        heapq.heappush(best, (usage.access_count, usage.last_access_ms, name, metadata))
+                        if len(best) > count:
+                            known.discard(heapq.heappop(best)[2])
+                if cursor == FIRST:
+                    break
+        return [
+            {"key": unraw(name), "access_count": hits, "file": metadata.file_path, "lines": metadata.line_range}
+            for hits, _last, name, metadata in sorted(best, key=lambda row: row[:3], reverse=True)
+        ]
+
+    def _bound(self, name: bytes, content_hash: bytes) -> tuple[bytes, ...]:
+        """What a signature ties an output to."""
+        return raw(self.settings.namespace), name, content_hash
+
+
+def summary(parts: list[dict[str, str]]) -> dict[str, Any]:
+    """The statistics of a cache out of those of its partitions; the original's keys, and more."""
+    config = SharedConfig.from_fields(parts[0])
+
+    def total(name: str) -> int:
+        return round(sum(float(part.get(name, 0)) for part in parts))
+
+    hits, misses = total("hits"), total("misses")
+    return {
+        "version": "1.2",
+        "entries": total("entries"),
+        "total_size_mb": total("bytes") / MEGABYTE,
+        "max_entries": config.max_entries,
+        "max_size_mb": config.max_bytes / MEGABYTE,
+        "hits": hits,
+        "misses": misses,
+        "hit_rate": hits / (hits + misses) if hits + misses else 0.0,
+        "evictions": total("evictions"),
+        "warmups": total("warmups"),
+        "access_patterns": total("learned"),
+        "writes": total("writes"),
+        "expirations": total("expirations"),
+        "invalidations": total("invalidations"),
+        "corrupt": total("corrupt"),
+        "seconds_saved": sum(float(part.get("saved_ms", 0)) for part in parts) / 1000,
+        "policy": config.policy,
+        "partitions": config.partitions,
+    }
+
+
+def matching(keys: Iterable[str], pattern: str) -> Iterable[str]:
+    """The keys that match a glob, case and all."""
+    fits = re.compile(fnmatch.translate(pattern)).match
+    return (key for key in keys if fits(key))
+
+
+def lessons(ops: SmartOps, pairs: Iterable[tuple[bytes, bytes]]) -> list[Op[Any]]:
+    """One op for each partition that is to learn something."""
+    of: dict[Partition, list[tuple[bytes, bytes]]] = {}
+    for key, successor in pairs:
+        of.setdefault(ops.keyspace.of(key_id(key)), []).append((key, successor))
+    return [ops.learn(part, sequence) for part, sequence in of.items()]
