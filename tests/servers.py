@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -84,17 +86,22 @@ class Server:
 
     def client(self) -> redis.Redis:
         """A plain client on the unix socket, to look inside."""
-        return redis.Redis(unix_socket_path=self.path)
+        return redis.Redis(unix_socket_path=self.path, retry=Retry(NoBackoff(), 0))
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(self._answers, "the server answers")
+        try:
+            wait_until(self._answers, "the server answers")
+        except BaseException:
+            self.kill()
+            raise
 
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()
         with contextlib.suppress(redis.ConnectionError, redis.TimeoutError), self.client() as client:
-            client.execute_command("PING")
+            with contextlib.suppress(redis.AuthenticationError):  # that is an answer too
+                client.execute_command("PING")
             return True
         return False
 

@@ -84,9 +84,10 @@ class Lane:
             self._guard = self._until_the_loop_ends()
             await anext(self._guard)
         try:
-            self._links.append(await self._connect(monotonic() + self._patience_s))
+            link = await self._connect(monotonic() + self._patience_s)
         except Lost as lost:
             return lost
+        self._links.append(link)
         return None
 
     async def _connect(self, deadline: float) -> Any:

@@ -1,0 +1,83 @@
+"""Calls a method now and then, in a thread or a task that keeps alive neither the program nor the method's object."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakMethod, finalize
+
+from distcache.errors import ConfigError, DistcacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class Periodic:
+    """One daemon thread at a time. A call that fails with an error of distcache is made again at the next turn."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+
+    def start(self, method: Callable[[], object], interval_s: float) -> None:
+        """Call a bound method every `interval_s`, in place of what was started before."""
+        wait_s = checked_interval(interval_s)
+        self.stop()
+        stop = self._stop = threading.Event()
+        finalize(method.__self__, stop.set)  # type: ignore[attr-defined] # a bound method's object
+        work = (WeakMethod(method), stop, wait_s)
+        threading.Thread(target=_repeat, args=work, name="distcache-periodic", daemon=True).start()
+
+    def stop(self) -> None:
+        """End it; a call that is running is not waited for."""
+        self._stop.set()
+
+
+class AsyncPeriodic:
+    """One task at a time, on the loop that started it."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, method: Callable[[], Awaitable[object]], interval_s: float) -> None:
+        """Await a bound method every `interval_s`, in place of what was started before."""
+        wait_s = checked_interval(interval_s)
+        await self.stop()
+        self._task = asyncio.create_task(_repeat_async(WeakMethod(method), wait_s), name="distcache-periodic")
+
+    async def stop(self) -> None:
+        """End it, and wait until it has ended; a task of a loop that is closed has."""
+        task, self._task = self._task, None
+        if task is not None and task.get_loop() is asyncio.get_running_loop():
+            task.cancel()
+            await asyncio.wait([task])
+
+
+def checked_interval(interval_s: float) -> float:
+    """The interval, or ConfigError."""
+    if isinstance(interval_s, bool) or not isinstance(interval_s, (int, float)) or not 0 < interval_s < math.inf:
+        raise ConfigError(f"interval_s={interval_s!r} is no interval; take a number of seconds above 0")
+    return min(interval_s, threading.TIMEOUT_MAX)
+
+
+def _repeat(method: WeakMethod[Any], stop: threading.Event, wait_s: float) -> None:
+    while not stop.wait(wait_s):
+        call = method()
+        if call is None:
+            return
+        with suppress(DistcacheError):
+            call()
+        del call
+
+
+async def _repeat_async(method: WeakMethod[Any], wait_s: float) -> None:
+    while True:
+        await asyncio.sleep(wait_s)
+        call = method()
+        if call is None:
+            return
+        with suppress(DistcacheError):
+            await call()
+        del call
