@@ -21,7 +21,10 @@ O = TypeVar("O")  # noqa: E741 - the ops of one kind of cache
 OPEN = Script("open", retryable=True)
 CONFIG = Script("config", retryable=True, writes=False)
 
-_START = {"tick": 0, "bytes": 0, "t": 0, "r": 0, "rate": 0.7, "p1": 0.5, "asked": 0}
+_START = {
+    **{"tick": 0, "bytes": 0, "t": 0, "r": 0, "rate": 0.7, "p1": 0.5, "asked": 0},
+    "note": "A value of more than 64 bytes keeps this hash out of the compact form, which is slow to read.",
+}
 """Where the clocks of a new partition start; rate and p1 are the adaptive policy's first guesses."""
 
 

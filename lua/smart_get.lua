@@ -13,14 +13,14 @@ local wanted     = ARGV[4]   -- content hash asked for, '' for any
 local wanted_id  = ARGV[5]   -- id of that hash among the older versions
 
 --@include clock
---@include state
+--@include hot_state
 --@include stale
 --@include emit
 --@include usage
 --@include policy
 --@include hit
 --@include smart_find
-local s = read_state(state, partitions)
+local s = read_hot(state, partitions)
 if not s then return stale() end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
@@ -37,5 +37,5 @@ else
   s.misses = s.misses + 1
   emit(events, s, 'MISS', key, found)
 end
-write_state(state, s)
+write_hot(state, s)
 return u and {entry[1], entry[2]}

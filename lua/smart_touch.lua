@@ -10,13 +10,13 @@ local key        = ARGV[3]  -- the key itself
 local ttl_ms     = ARGV[4]  -- int: new time to live from now, '' to leave it, 0 for ever
 
 --@include clock
---@include state
+--@include hot_state
 --@include stale
 --@include usage
 --@include policy
 --@include hit
 --@include smart_find
-local s = read_state(state, partitions)
+local s = read_hot(state, partitions)
 if not s then return stale() end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
@@ -35,5 +35,5 @@ if ttl_ms ~= '' then
   end
 end
 hit(g, s, found, u, now)
-write_state(state, s)
+write_hot(state, s)
 return 1
