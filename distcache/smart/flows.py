@@ -206,7 +206,11 @@ class SmartFlows(WholeCache):
         results = yield from Batch([op, *riders])  # what becomes of a rider is not this caller's concern
         return merge(results[:1])[0]
 
-    def _prepare(  # the original's parameters
+    def _prepare(self, *parameters: Any) -> Callable[[SmartOps], Op[bool]]:
+        values = self.put_values(*parameters)
+        return lambda ops: ops.put(**values)
+
+    def put_values(  # the original's parameters
         self,
         name: bytes,
         output: Output,
@@ -217,7 +221,7 @@ class SmartFlows(WholeCache):
         compile_time_ms: float,
         ttl_seconds: float | None,
         past: str,
-    ) -> Callable[[SmartOps], Op[bool]]:
+    ) -> dict[str, Any]:
         """Everything about a put that needs no server: checked, encoded, packed."""
         names = tuple(dependencies or ())
         wanted, cost = raw(content_hash), checked_cost(compile_time_ms)
@@ -228,18 +232,18 @@ class SmartFlows(WholeCache):
         record = pack((content_hash, compile_time_ms, size, producer))
         links = [key_bytes(dependency) for dependency in names]
         span = ttl_ms(ttl_seconds)
-        return lambda ops: ops.put(
-            name,
-            wanted,
-            blob,
-            size=size,
-            cost=cost,
-            meta=meta,
-            record=record,
-            dependencies=links,
-            ttl_ms=span,
-            past=past,
-        )
+        return {
+            "key": name,
+            "content_hash": wanted,
+            "output": blob,
+            "size": size,
+            "cost": cost,
+            "meta": meta,
+            "record": record,
+            "dependencies": links,
+            "ttl_ms": span,
+            "past": past,
+        }
 
     def _prepare_mapping(self, name: bytes, item: Mapping[str, Any]) -> Callable[[SmartOps], Op[bool]]:
         unknown = set(item) - PUT_PARAMETERS

@@ -106,28 +106,56 @@ class SmartOps:
         past: str = "",
     ) -> Op[bool]:
         """Store an output; takes effect once, however often it is sent. ValueTooLarge when it can never fit."""
-        one = key_id(key)
-        part = self.keyspace.of(one)
-        values = PUT.bind(
-            **self._slots[part.number],
-            requests=part.requests,
-            histories=part.histories,
-            records=part.history,
-            request=os.urandom(12),
-            id=one,
-            key=key,
-            hash=content_hash,
-            hash_id=hash_id(content_hash),
-            output=output,
+        slots = self.new_slots(
+            key,
+            content_hash,
+            output,
             size=size,
             cost=cost,
             meta=meta,
             record=record,
-            links=_links(one, dependencies),
-            ttl_ms="" if ttl_ms is None else ttl_ms,
-            imported=past,
+            dependencies=dependencies,
+            ttl_ms=ttl_ms,
+            past=past,
         )
-        return Op(PUT, values, _stored)
+        return Op(PUT, PUT.bind(**slots), _stored)
+
+    def new_slots(  # the same
+        self,
+        key: bytes,
+        content_hash: bytes,
+        output: bytes,
+        *,
+        size: int,
+        cost: float,
+        meta: bytes,
+        record: bytes,
+        dependencies: Iterable[bytes],
+        ttl_ms: int | None,
+        past: str = "",
+    ) -> dict[str, Any]:
+        """What lua/include/smart_keys.lua and smart_new.lua want, for every script that stores an output."""
+        one = key_id(key)
+        part = self.keyspace.of(one)
+        return {
+            **self._slots[part.number],
+            "requests": part.requests,
+            "histories": part.histories,
+            "records": part.history,
+            "request": os.urandom(12),
+            "id": one,
+            "key": key,
+            "hash": content_hash,
+            "hash_id": hash_id(content_hash),
+            "output": output,
+            "size": size,
+            "cost": cost,
+            "meta": meta,
+            "record": record,
+            "links": _links(one, dependencies),
+            "ttl_ms": "" if ttl_ms is None else ttl_ms,
+            "imported": past,
+        }
 
     def invalidate(self, key: bytes, details: str = "manual invalidate") -> Op[int]:
         """Remove all versions of a key; returns how many there were."""

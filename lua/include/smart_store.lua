@@ -1,0 +1,51 @@
+-- smart_store(g, s, new, now): store an output: replace or keep older versions, evict what must go, index, record,
+-- tell. True; false when the cache could never hold it (older values go too). The caller has counted the tick, and
+-- writes the state back.
+local function smart_store(g, s, new, now)
+  local id, entry = new.id, g.entries .. new.id
+  policy_request(s, 'put')
+  smart_reap(g, s, now, 8)
+  if new.size > s.bound_bytes then
+    smart_drop_key(g, s, id, 'replaced by a value over the limit')
+    return false
+  end
+
+  local f = nil
+  local before = redis.call('HGET', entry, 'h')
+  if before and before ~= new.hash and s.versions > 1 then
+    demote(g, id)
+  else
+    local old = smart_remove(g, s, id)
+    f = old and old.f
+  end
+  if redis.call('EXISTS', entry .. new.hash_id) == 1 then smart_drop(g, s, id .. new.hash_id, 'replaced') end
+  trim_versions(g, s, id, s.versions - 1)
+  smart_evict(g, s, 1, new.size, 1000000)
+
+  local u = {count = 0, last = now, size = new.size, cost = new.cost, deadline = 0}
+  local written = now
+  u.f = f or ghost_recall(g.ghost, g.ghost_old, s, id)
+  u.ttl = new.ttl_ms == '' and s.ttl_ms or tonumber(new.ttl_ms)
+  if new.imported ~= '' then
+    local count, last, at = string.match(new.imported, '^(%d+) (%d+) (%d+)$')
+    u.count, u.last, written = tonumber(count), tonumber(last), tonumber(at)
+    u.at = u.last / 1000
+  end
+  redis.call('HSET', entry, 'k', new.key, 'h', new.hash, 'i', new.hash_id, 'o', new.output, 'm', new.meta,
+    't', written, 'w', s.tick)
+  if new.origin ~= '' then redis.call('HSET', entry, 'p', new.origin) end
+  if u.ttl > 0 then
+    u.deadline = now + u.ttl
+    redis.call('ZADD', g.deadline, u.deadline, id)
+    redis.call('PEXPIRE', entry, 2 * u.ttl + 120000)
+  end
+  redis.call('ZADD', g.score, policy_score(s, u), id)
+  redis.call('HSET', g.usage, id, format_usage(u))
+  s.bytes = s.bytes + new.size
+  relink(g, id, new.links)
+  forget_relics(g, s)
+  if s.history > 0 then add_record(new.records, new.histories, s, id, written, new.record) end
+  s.writes = s.writes + 1
+  emit(g.events, s, 'WRITE', new.key, string.format('size=%d, compile_time=%.0fms', new.size, new.cost))
+  return true
+end
