@@ -242,6 +242,7 @@ async def test_a_cut_connection_costs_only_what_must_not_be_repeated(server):
         assert sorted(replies[1::2]) == list(range(21, 31))
         assert all(isinstance(reply, Unavailable) for reply in replies[::2])
         assert value_of(server, "n") == 30
+        assert executor.breaker.closed
         await executor.aclose()
 
 

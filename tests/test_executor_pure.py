@@ -186,6 +186,22 @@ def test_a_refused_login_is_final():
     assert [type(result) for result in results] == [ServerError, ServerError]
 
 
+def test_a_lost_connection_alone_says_nothing_of_the_server():
+    def failures(*answers) -> int:
+        played, breaker = Script(op(INCR, "k")), Breaker()
+        breaker.failures = 1
+        played.play(*answers)
+        played.attempts.report(breaker)
+        return breaker.failures
+
+    assert failures(Lost("closed the connection", sent=True)) == 1
+    assert failures(Lost("did not answer in time", sent=True, late=True)) == 2
+    assert failures(*[UNSENT] * 50) == 2
+    assert failures(*[[Refused("BUSY x")]] * 50) == 2
+    assert failures([Refused("OOM x")]) == 0
+    assert failures([1]) == 0
+
+
 def test_backoff_is_capped():
     assert all(0.16 <= backoff_s(tries) <= 0.32 for tries in range(5, 100))
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.errors import DistcacheError
 from distcache.executor.breaker import Breaker
-from distcache.executor.failures import alive, circuit_open
+from distcache.executor.failures import circuit_open
+from distcache.executor.fork import tell
 from distcache.executor.lane import Lane
 from distcache.executor.retry import Attempts, Pause, Send, Server, first
 from distcache.executor.wire import Answer, Refused
@@ -39,6 +40,7 @@ class AsyncExecutor:
         self.breaker = Breaker()
         self._server = Server(endpoint, timeout_s)
         self._lanes: dict[asyncio.AbstractEventLoop, Lane] = {}
+        tell(self)
 
     async def run(self, op: Op[T], timeout_s: float | None = None) -> T:
         """The op's result; raises errors of `distcache.errors` only (and what the op's decoder raises)."""
@@ -85,6 +87,10 @@ class AsyncExecutor:
         if lane:
             await lane.aclose()
 
+    def forked(self) -> None:
+        """In a child process: a loop runs there that is new, and a lock may have been held."""
+        self.breaker = Breaker()
+
     async def _admitted(self, ops: Sequence[Op[T]], timeout_s: float | None) -> list[T | DistcacheError]:
         """The results of ops that nobody has tried yet, unless the breaker is open."""
         deadline = monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
@@ -97,18 +103,16 @@ class AsyncExecutor:
         self, ops: Sequence[Op[T]], deadline: float, answer: Answer | None = None, *, once: bool = False
     ) -> list[T | DistcacheError]:
         """Do what the attempts want until there are results; tell the breaker."""
-        attempts = Attempts(ops, self._server, deadline, once=once).run(answer)
+        attempts = Attempts(ops, self._server, deadline, once=once)
+        wants = attempts.run(answer)
         try:
-            want = next(attempts)
+            want = next(wants)
             while True:
-                want = attempts.send(await self._do(want))
+                want = wants.send(await self._do(want))
         except StopIteration as done:
+            attempts.report(self.breaker)
             results: list[Any] = done.value
-        if alive(results):
-            self.breaker.succeeded()
-        else:
-            self.breaker.failed()
-        return results
+            return results
 
     async def _do(self, want: Want) -> Answer | DistcacheError | None:
         if isinstance(want, Send):

@@ -6,9 +6,9 @@ Messages never carry keys, values, arguments or passwords: they name the script,
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from distcache.errors import CircuitOpen, DistcacheError, EngineError, ServerError, StaleConfig, Unavailable
+from distcache.errors import CircuitOpen, DistcacheError, ServerError, StaleConfig, Unavailable
 
 if TYPE_CHECKING:
     from distcache.executor.wire import Lost, Refused
@@ -80,8 +80,3 @@ def unavailable(trouble: Lost | Refused, what: str, where: str, timeout_s: float
 def circuit_open(where: str) -> CircuitOpen:
     """Our error for a call that was not sent."""
     return CircuitOpen(f"the server at {where} failed a moment ago; this call was not sent, one call per second is")
-
-
-def alive(results: list[Any]) -> bool:
-    """Whether the server answered at least one of them, be it by a refusal."""
-    return not all(isinstance(result, Unavailable | EngineError) for result in results)

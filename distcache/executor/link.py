@@ -80,9 +80,10 @@ class Link:
     def exchange(self, commands: list[Command], deadline: float) -> list[Any]:
         """Several commands in one write, and all their replies. Raises `Lost`, with the replies that came."""
         packed = b"".join(map(pack, commands))
-        sent = len(commands) > 1
+        sent = False
         try:
             self._wait_at_most(deadline)
+            sent = len(commands) > 1
             self._sock.sendall(packed)
         except OSError as error:  # the last command is not complete, but those before it may be
             raise self._lost(error, [], sent=sent) from error

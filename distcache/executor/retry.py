@@ -23,6 +23,7 @@ from distcache.executor.wire import Answer, Command, Lost, Refused, call, load
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from distcache.executor.breaker import Breaker
     from distcache.executor.endpoint import Endpoint
     from distcache.op import Op
     from distcache.script import Script
@@ -93,6 +94,7 @@ class Attempts:
         self._todo = list(range(len(ops)))
         self._missing: list[Script] = []
         self._trouble: Lost | Refused | None = None
+        self._answered = self._gave_up = False
 
     def run(self, answer: Answer | None = None) -> Generator[Want, Any, list[Any]]:
         """Results in the order of the ops: a value or a DistcacheError. `answer`: of a first try already made."""
@@ -117,6 +119,13 @@ class Attempts:
                     return self._give_up()
                 yield Pause(pause)
             answer = None
+
+    def report(self, breaker: Breaker) -> None:
+        """Tell whether the server is alive; a lost connection alone says neither."""
+        if self._answered:
+            breaker.succeeded()
+        elif self._gave_up:
+            breaker.failed()
 
     def _send(self) -> Send:
         plain = self._server.plain
@@ -144,6 +153,7 @@ class Attempts:
 
     def _take(self, at: int, reply: Any, loads: dict[Script, Any]) -> None:
         op = self._ops[at]
+        self._answered |= not (type(reply) is Refused and passing(reply))
         if type(reply) is not Refused:
             self.results[at] = decode(op, reply)
         elif reply.code == "NOSCRIPT":
@@ -173,16 +183,19 @@ class Attempts:
     def _lose(self, at: int, lost: Lost) -> None:
         op = self._ops[at]
         if lost.sent and not op.script.retryable:
+            self._gave_up |= lost.late
             self.results[at] = unavailable(lost, _name(op), self._server.endpoint.label, self._server.timeout_s)
         else:
             self._todo.append(at)
 
     def _finish_all(self, refused: Refused, what: str) -> None:
+        self._answered = True
         for at in self._todo:
             self.results[at] = refusal(refused, what, self._server.endpoint.label)
         self._todo = []
 
     def _give_up(self, error: DistcacheError | None = None) -> list[Any]:
+        self._gave_up = True
         trouble = self._trouble or Lost("did not answer in time", sent=True)
         for at in self._todo:
             what = _name(self._ops[at])

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.errors import DistcacheError
 from distcache.executor.breaker import Breaker
-from distcache.executor.failures import alive, circuit_open
+from distcache.executor.failures import circuit_open
+from distcache.executor.fork import tell
 from distcache.executor.link import Link
 from distcache.executor.retry import Attempts, Pause, Send, Server, first
 from distcache.executor.wire import Answer, Lost, Refused, any_moved
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from distcache.op import Flow, Op
 
 T = TypeVar("T")
-
-_all: weakref.WeakSet[SyncExecutor] = weakref.WeakSet()
 
 
 class SyncExecutor:
@@ -45,7 +42,7 @@ class SyncExecutor:
         self._server = Server(endpoint, timeout_s)
         self._idle: deque[Any] = deque()  # last in, first out: the connections in use stay few and warm
         self._reviving = threading.Lock()
-        _all.add(self)
+        tell(self)
 
     def run(self, op: Op[T], timeout_s: float | None = None) -> T:
         """The op's result; raises errors of `distcache.errors` only (and what the op's decoder raises)."""
@@ -118,18 +115,16 @@ class SyncExecutor:
         self, ops: Sequence[Op[T]], deadline: float, answer: Answer | None = None, *, once: bool = False
     ) -> list[T | DistcacheError]:
         """Do what the attempts want until there are results; tell the breaker."""
-        attempts = Attempts(ops, self._server, deadline, once=once).run(answer)
+        attempts = Attempts(ops, self._server, deadline, once=once)
+        wants = attempts.run(answer)
         try:
-            want = next(attempts)
+            want = next(wants)
             while True:
-                want = attempts.send(self._do(want))
+                want = wants.send(self._do(want))
         except StopIteration as done:
+            attempts.report(self.breaker)
             results: list[Any] = done.value
-        if alive(results):
-            self.breaker.succeeded()
-        else:
-            self.breaker.failed()
-        return results
+            return results
 
     def _do(self, want: Want) -> Answer | DistcacheError | None:
         if isinstance(want, Send):
@@ -196,18 +191,10 @@ class SyncExecutor:
             return error
         return None
 
-    def _forked(self) -> None:
+    def forked(self) -> None:
         """In a child process: the connections belong to the parent, and so does a lock that was held."""
         inherited, self._idle = self._idle, deque()
         self._reviving = threading.Lock()
         self.breaker = Breaker()
         for link in inherited:
             link.close()
-
-
-def _after_fork() -> None:
-    for executor in list(_all):
-        executor._forked()  # noqa: SLF001 - the same module
-
-
-os.register_at_fork(after_in_child=_after_fork)
