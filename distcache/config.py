@@ -13,7 +13,7 @@ from distcache.codec import check_sign_keys
 from distcache.errors import ConfigError, ConfigMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 POLICIES = ("adaptive", "lru", "lru_freq")
 EVENT_KINDS = ("HIT", "MISS", "WRITE", "EVICT", "WARMUP", "PREDICT")
@@ -21,6 +21,7 @@ MEGABYTE = 1024 * 1024
 MAX_PARTITIONS = 1024
 
 OnError = Literal["miss", "raise"]
+OnAmbiguous = Literal["miss", "newest"]
 
 
 class Default(int):
@@ -75,6 +76,17 @@ class SmartOptions(Options, total=False):
     """Shared. How many records are kept for a key; 100 by default, 0 for none."""
     history_age_s: float | None
     """Shared. How long they are kept; 30 days by default."""
+
+
+class ContentOptions(Options, total=False):
+    """The keyword-only parameters of a ContentHashCache."""
+
+    max_size_mb: float | None
+    """Shared. Bound on the sum of texts and signatures, uncompressed; 500 by default."""
+    ambiguous: OnAmbiguous
+    """What a prefix of texts with different signatures is: 'miss' (the default), or the 'newest' of them."""
+    validator: Callable[[str], bool] | None
+    """What it does not accept as a signature is not stored; see `distcache.content.validators`."""
 
 
 def check_options(options: Mapping[str, Any], known: type[Any]) -> None:

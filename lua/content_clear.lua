@@ -4,7 +4,6 @@
 local scope = ARGV[2]            -- id of the scope, '' for the whole cache
 local limit = tonumber(ARGV[3])  -- int: entries to remove in this call
 
---@include clock
 --@include state
 --@include stale
 --@include usage
@@ -12,18 +11,18 @@ local limit = tonumber(ARGV[3])  -- int: entries to remove in this call
 --@include content_remove
 local s = read_state(state, partitions)
 if not s then return stale() end
-local _, us = clock()
-s.tick = math.max(us, s.tick + 1)
-
 local ids = {}
 if scope == '' then
   ids = redis.call('ZRANGE', score, 0, limit - 1)
 else
   -- An entry's first member is on level 0 or 255, so each entry of the scope stands once in these two ranges.
   for _, level in ipairs({'\0', '\255'}) do
-    local members = redis.call('ZRANGEBYLEX', prefixes, '[' .. scope .. level, '[' .. scope .. level .. '\255',
-      'LIMIT', 0, limit - #ids)
-    for _, member in ipairs(members) do ids[#ids + 1] = string.sub(member, -16) end
+    local from = scope .. level
+    local members = redis.call('ZRANGEBYLEX', prefixes, '[' .. from, '[' .. from .. '\255', 'LIMIT', 0, limit - #ids)
+    for _, member in ipairs(members) do
+      ids[#ids + 1] = string.sub(member, -16)
+      redis.call('ZREM', prefixes, member)
+    end
   end
 end
 local removed = 0
@@ -31,7 +30,7 @@ for _, id in ipairs(ids) do
   if content_remove(g, s, id) then removed = removed + 1 end
 end
 if scope == '' and #ids < limit then
-  -- Nothing is left to belong to an entry; what the server's own eviction left behind goes too.
+  -- No entry is left; what the server's own eviction left behind goes too.
   redis.call('UNLINK', usage, deadline, prefixes, indexed, ghost, ghost_old)
   s.bytes = 0
 end

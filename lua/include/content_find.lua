@@ -1,5 +1,5 @@
 -- content_find(g, q, now, bury): the look-up chain. Returns level, id, usage, {check, digest of the signature, tick of
--- the write}; or 'ambiguous'; or 'absent'.
+-- the write, encoded signature}; or 'ambiguous'; or 'absent'.
 --   q: id, check (SHA-256 of the normalized text or the key), stem (what begins the members that match), levels (which
 --   steps to take: 'e'xact, 'n'ormalized, 'p'refix), ambiguous ('miss' or 'newest').
 --   bury: what to do with the dead that are met, nil to pass them by.
@@ -13,7 +13,7 @@ local function content_live(g, id, now, bury, member)
   local text = redis.call('HGET', g.usage, id)
   local u = text and parse_usage(text)
   local expired = u and u.deadline > 0 and u.deadline <= now
-  local entry = u and not expired and redis.call('HMGET', g.entries .. id, 'v', 'd', 'w')
+  local entry = u and not expired and redis.call('HMGET', g.entries .. id, 'v', 'd', 'w', 's')
   if entry and entry[1] then return u, entry end
   if bury and (u or member) then bury(id, expired, member) end
   return nil

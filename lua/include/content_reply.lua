@@ -2,13 +2,13 @@
 -- signature, tick of the write, digest of the signature, age (ms), encoded text, normalized text}. Texts are sent when
 -- `text` is 'all', or 'inexact' and the level is not exact; the encoded one is '' where it is the normalized one.
 local function content_reply(g, level, id, entry, now, text)
-  local stored = redis.call('HMGET', g.entries .. id, 's', 't')
-  local reply = {level, id, stored[1], entry[3], entry[2], math.max(0, now - math.floor(tonumber(entry[3]) / 1000))}
+  local age = math.max(0, now - math.floor(tonumber(entry[3]) / 1000))
+  local reply = {level, id, entry[4], entry[3], entry[2], age}
   if text == 'all' or (text == 'inexact' and level ~= 'exact') then
-    local index = redis.call('HGET', g.indexed, id) or ''
+    local stored, index = redis.call('HGET', g.entries .. id, 't'), redis.call('HGET', g.indexed, id) or ''
     local levels = string.byte(index, 9) or 255
-    reply[7] = stored[2]
-    reply[8] = levels < 255 and stored[2] == '' and string.sub(index, 10 + 16 * levels) or ''
+    reply[7] = stored
+    reply[8] = levels < 255 and stored == '' and string.sub(index, 10 + 16 * levels) or ''
   end
   return reply
 end

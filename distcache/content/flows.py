@@ -1,0 +1,304 @@
+"""What a ContentHashCache does, written once: each operation as a flow that a sync or an async driver runs."""
+
+from __future__ import annotations
+
+import hashlib
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from distcache.codec import Codec
+from distcache.config import whole
+from distcache.content import ops as steps
+from distcache.content import text as texts
+from distcache.content.ops import ContentOps
+from distcache.content.records import Ambiguous, Found, Match, summary
+from distcache.errors import ConfigError, CorruptEntry, ValueTooLarge
+from distcache.keys import KEY_ID_BYTES, Keyspace, raw, scope_id, unraw
+from distcache.op import Batch
+from distcache.shared import SharedFlows, merge, together, until_done
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from distcache.config import OnAmbiguous, Request, Settings, SharedConfig
+    from distcache.content.records import Answer
+    from distcache.content.text import Place, Query
+    from distcache.op import Flow, Op
+
+T = TypeVar("T")
+Scope = tuple[str, ...]
+
+CHUNK = 500
+"""Entries that one script call removes, so that none holds the server for long."""
+TIDY_S = 1.0
+"""How often a client that uses a cache also removes what has expired."""
+
+
+class ContentFlows(SharedFlows[ContentOps]):
+    """The operations of one ContentHashCache object and of its scoped views."""
+
+    def __init__(
+        self,
+        request: Request,
+        settings: Settings,
+        *,
+        min_prefix_length: int,
+        ambiguous: OnAmbiguous = "miss",
+        validator: Callable[[str], bool] | None = None,
+    ) -> None:
+        super().__init__(request, settings)
+        if ambiguous not in ("miss", "newest"):
+            raise ConfigError(f"ambiguous={ambiguous!r} is unknown; take 'miss' or 'newest'")
+        self.codec = Codec(sign_keys=settings.sign_keys, max_value_bytes=settings.max_value_bytes)
+        self.min_prefix_length = min_prefix_length
+        self.counts = dict.fromkeys(("hits", "misses", "ambiguous", "writes", "rejected", "corrupt"), 0)
+        self._ambiguous = ambiguous
+        self._validator = validator
+        self._tidied_at = monotonic()
+        self._tidy_next = 0
+
+    def _make_ops(self, _config: SharedConfig, keyspace: Keyspace) -> ContentOps:
+        return ContentOps(keyspace, self._ambiguous)
+
+    # -- one text or key
+
+    def set(self, scope: Scope, text: str, signature: str) -> Flow[bool]:
+        """Store the signature of a text."""
+        return self._set(texts.place(scope_id(scope), checked(text)), raw(text), signature)
+
+    def set_key(self, scope: Scope, key: str, signature: str, text: str = "") -> Flow[bool]:
+        """Store a signature under an explicit key; the text comes along."""
+        place = texts.key_place(scope_id(scope), checked(key, "a key"), checked(text))
+        return self._set(place, raw(text), signature)
+
+    def get(self, scope: Scope, text: str) -> Flow[str | None]:
+        """The signature of a text, but for white space."""
+        query = texts.query(scope_id(scope), checked(text))
+        return signature_of((yield from self._match(query, steps.WHOLE, self._proof)))
+
+    def get_with_prefix_match(self, scope: Scope, text: str, min_prefix_len: int | None = None) -> Flow[str | None]:
+        """The signature of a text that equals the query, or begins with it."""
+        query = texts.query(scope_id(scope), checked(text))
+        return signature_of((yield from self._match(query, self._chain(query, min_prefix_len), self._proof)))
+
+    def get_key(self, scope: Scope, key: str) -> Flow[str | None]:
+        """The signature under an explicit key."""
+        query = texts.key_query(scope_id(scope), checked(key, "a key"))
+        return signature_of((yield from self._match(query, steps.EXACT, steps.NO_TEXT)))
+
+    def lookup(self, scope: Scope, text: str, prefix: bool = False) -> Flow[Match | None]:
+        """The signature of a text, with the original text and how it was found."""
+        query = texts.query(scope_id(scope), checked(text))
+        return self._match(query, self._chain(query, None) if prefix else steps.WHOLE, steps.ALL)
+
+    def lookup_key(self, scope: Scope, key: str) -> Flow[Match | None]:
+        """The signature under an explicit key, with the text that came along."""
+        return self._match(texts.key_query(scope_id(scope), checked(key, "a key")), steps.EXACT, steps.ALL)
+
+    # -- many in one round trip
+
+    def get_many(self, scope: Scope, queries: Iterable[str]) -> Flow[dict[str, str]]:
+        """The signatures of those texts that hit."""
+        asked = {text: texts.query(scope_id(scope), checked(text)) for text in queries}
+        if not asked:
+            return {}
+        answers = yield from self.agreed(lambda ops: self._ask_all(ops, list(asked.values())))
+        found = {}
+        for (text, query), answer in zip(asked.items(), answers, strict=True):
+            found[text] = signature_of((yield from self._judged(query, answer)))
+        return {text: signature for text, signature in found.items() if signature is not None}
+
+    def set_many(self, scope: Scope, items: Mapping[str, str] | Iterable[tuple[str, str]]) -> Flow[int]:
+        """Store several signatures; how many were stored.
+
+        All are checked before the first is sent: one that is too large stores nothing at all.
+        """
+        pairs = dict(items)
+        for text, signature in pairs.items():
+            checked(text)
+            checked(signature, "a signature")
+        if self.settings.read_only:
+            return 0
+        wanted = [
+            (texts.place(scope_id(scope), text), raw(text), signature)
+            for text, signature in pairs.items()
+            if self._accepts(signature)
+        ]
+        yield from self._refuse_too_large(wanted)
+        prepared = [self._prepare(*item) for item in wanted]
+        results = yield from self.agreed(lambda ops: together(Batch([make(ops) for make in prepared])))
+        self.counts["writes"] += len(results)
+        return len(results)
+
+    # -- the whole cache
+
+    def clear(self, scope: Scope) -> Flow[int]:
+        """Remove the entries of a scope, the empty one standing for all scopes; how many there were."""
+        if self.settings.read_only:
+            return 0
+        one = scope_id(scope) if scope else steps.NOTHING
+        return (
+            yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.clear(part, CHUNK, one)))
+        )
+
+    def cleanup_expired(self) -> Flow[int]:
+        """Remove all that has expired; how many entries that were."""
+        if self.settings.read_only:
+            return 0
+        return (yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.tidy(part, CHUNK))))
+
+    def get_stats(self) -> Flow[dict[str, Any]]:
+        """What the cache holds and what all its clients did."""
+        parts = yield from self.agreed(lambda ops: together(Batch([ops.stats(part) for part in ops.partitions])))
+        return summary(parts)
+
+    def no_stats(self) -> dict[str, Any]:
+        """The statistics of a cache that cannot be reached."""
+        return summary([self._request.proposal.to_fields()])
+
+    def opened(self) -> Flow[None]:
+        """Agree on the shared config now, so that a mismatch shows early."""
+        yield from self.open()
+
+    # -- storing
+
+    def _set(self, place: Place, text: bytes, signature: str) -> Flow[bool]:
+        checked(signature, "a signature")
+        if self.settings.read_only or not self._accepts(signature):
+            return False
+        yield from self._refuse_too_large([(place, text, signature)])
+        prepared = self._prepare(place, text, signature)
+        yield from self.agreed(lambda ops: self._with_rider(ops, prepared(ops)))
+        self.counts["writes"] += 1
+        return True
+
+    def _accepts(self, signature: str) -> bool:
+        accepted = self._validator is None or bool(self._validator(signature))
+        self.counts["rejected"] += not accepted
+        return accepted
+
+    def _refuse_too_large(self, items: list[tuple[Place, bytes, str]]) -> Flow[None]:
+        """What was stored there before does not survive: it would pass for what was refused."""
+        most = self.settings.max_value_bytes
+        sizes = [len(text) + len(raw(signature)) for _place, text, signature in items]
+        if refused := [place for (place, _text, _signature), size in zip(items, sizes, strict=True) if size > most]:
+            yield from self.agreed(lambda ops: together(Batch([ops.drop(place) for place in refused])))
+            raise ValueTooLarge(
+                f"text and signature have {max(sizes):,} bytes and the limit is {most:,}; "
+                "store a shorter text or raise max_value_bytes"
+            )
+
+    def _prepare(self, place: Place, text: bytes, signature: str) -> Callable[[ContentOps], Op[bool]]:
+        """Everything about a set that needs no server."""
+        blob, length = self.codec.encode(signature, *self._bound(place.id, b"signature"))
+        digest = hashlib.blake2b(raw(signature), digest_size=KEY_ID_BYTES).digest()
+        stored = b""
+        if place.remainder is not None:
+            stored, _ = self.codec.encode(place.remainder, *self._bound(place.id, b"text"))
+        return lambda ops: ops.set(place, blob, digest, stored, len(text) + length)
+
+    def _bound(self, one: bytes, what: bytes) -> tuple[bytes, ...]:
+        """What a MAC ties a stored value to; the id stands for scope and text, or scope and key."""
+        return raw(self.settings.namespace), one, what
+
+    # -- looking up
+
+    def _chain(self, query: Query, min_prefix_len: int | None) -> str:
+        """Which steps are taken: the minimum is a rule on the query, in characters, and on the step by prefix only."""
+        least = self.min_prefix_length if min_prefix_len is None else whole("min_prefix_len", min_prefix_len, 0)
+        return steps.CHAIN if query.normal and len(query.normal) >= least else steps.WHOLE
+
+    @property
+    def _proof(self) -> str:
+        """With signed values the index is not trusted: the text comes along and shows that it matches."""
+        return steps.INEXACT if self.settings.sign_keys else steps.NO_TEXT
+
+    def _match(self, query: Query, levels: str, text: str) -> Flow[Match | None]:
+        answer = yield from self.agreed(lambda ops: self._ask(ops, query, levels, text))
+        return (yield from self._judged(query, answer))
+
+    def _ask(self, ops: ContentOps, query: Query, levels: str, text: str) -> Flow[Answer]:
+        """One script where one partition holds all; else a text that begins with the query may be in any."""
+        if levels != steps.CHAIN or len(ops.partitions) == 1:
+            return (yield from self._ask_one(ops, query, levels, text))
+        answer: Answer = yield from self._ask_one(ops, query, steps.WHOLE, text, final=False)
+        if answer is not None:
+            return answer
+        probes = Batch([ops.peek(query, steps.PREFIX, text, part) for part in ops.partitions])
+        chosen = self._chosen((yield from together(probes)))
+        if not self.settings.read_only:
+            yield from ops.use(ops.partitions[chosen.part] if isinstance(chosen, Found) else ops.home(query), chosen)
+        return chosen
+
+    def _ask_one(self, ops: ContentOps, query: Query, levels: str, text: str, *, final: bool = True) -> Flow[Answer]:
+        if self.settings.read_only:
+            return (yield from ops.peek(query, levels, text))
+        return (yield from self._with_rider(ops, ops.get(query, levels, text, final=final)))
+
+    def _ask_all(self, ops: ContentOps, queries: list[Query]) -> Flow[list[Answer]]:
+        text = self._proof
+        if self.settings.read_only:
+            return (yield from together(Batch([ops.peek(query, steps.WHOLE, text) for query in queries])))
+        return (yield from together(Batch([ops.get(query, steps.WHOLE, text) for query in queries])))
+
+    def _chosen(self, answers: list[Answer]) -> Answer:
+        """What lua/include/content_find.lua decides in one partition, for the best of each."""
+        found = [answer for answer in answers if isinstance(answer, Found)]
+        differ = len(found) < sum(answer is not None for answer in answers) or len({one.digest for one in found}) > 1
+        if differ and self._ambiguous == "miss":
+            return Ambiguous()
+        return max(found, key=lambda one: one.tick, default=None)
+
+    def _judged(self, query: Query, answer: Answer) -> Flow[Match | None]:
+        """Decode what was found and count; what cannot be decoded or does not fit the query is a miss, and goes."""
+        if isinstance(answer, Found):
+            try:
+                match = self._opened(query, answer)
+            except CorruptEntry:
+                yield from self._discard(answer)
+            else:
+                self.counts["hits"] += 1
+                return match
+        self.counts["misses"] += 1
+        self.counts["ambiguous"] += isinstance(answer, Ambiguous)
+        return None
+
+    def _opened(self, query: Query, found: Found) -> Match:
+        signature = self.codec.decode(found.blob, *self._bound(found.id, b"signature"))
+        text: str | bytes = ""
+        if found.text is not None:
+            text = self.codec.decode(found.text, *self._bound(found.id, b"text")) if found.text else unraw(found.normal)
+        if not isinstance(signature, str) or not isinstance(text, str):
+            raise CorruptEntry("the stored signature or text is not a text")
+        if found.text is not None and not query.fits(found.id, text):
+            raise CorruptEntry("the stored text does not fit its id")
+        return Match(signature, text, found.level, found.age_s)
+
+    def _discard(self, found: Found) -> Flow[None]:
+        self.counts["corrupt"] += 1
+        if not self.settings.read_only:
+            yield from self.agreed(lambda ops: iter(ops.discard(found)))
+
+    # -- steps
+
+    def _with_rider(self, ops: ContentOps, op: Op[T]) -> Flow[T]:
+        """Run an op, and in the same round trip, when it is due, the removal of what has expired."""
+        if self.config is None or not self.config.ttl_ms or monotonic() - self._tidied_at < TIDY_S:
+            return (yield from op)
+        self._tidied_at = monotonic()
+        self._tidy_next = (self._tidy_next + 1) % len(ops.partitions)
+        # What becomes of the rider is not this caller's concern.
+        results = yield from Batch[Any]([op, ops.tidy(ops.partitions[self._tidy_next], 16)])
+        return cast("T", merge(results[:1])[0])
+
+
+def signature_of(match: Match | None) -> str | None:
+    """What the original's methods return of a match."""
+    return match.signature if match else None
+
+
+def checked(text: str, what: str = "a text") -> str:
+    """The text, or TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} is a str, not {type(text).__name__}")
+    return text

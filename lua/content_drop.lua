@@ -1,0 +1,14 @@
+-- Remove one entry, whose successor is too large to be stored. Returns 1 if it was there.
+--@include content_keys
+local id = ARGV[2]  -- the entry's id
+
+--@include state
+--@include stale
+--@include usage
+--@include content_members
+--@include content_remove
+local s = read_state(state, partitions)
+if not s then return stale() end
+local u = content_remove(g, s, id)
+if u then write_state(state, s) end
+return u and 1 or 0
