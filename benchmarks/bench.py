@@ -1,0 +1,137 @@
+"""What the benchmarks share: a private server, rounds that alternate with a baseline, a table, a JSON file.
+
+Two things are compared in one run, round by round, and the figure is the median of the rounds' ratios: a machine that
+is slow for a second is slow for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from distcache import __version__
+from distcache.engine.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+
+Baseline = tuple[str, "Callable[[], Any]"]
+AsyncBaseline = tuple[str, "Callable[[], Awaitable[Any]]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table."""
+
+    name: str
+    us: float
+    """Microseconds a call: median of the rounds."""
+    ratio: float
+    """To the baseline: median of the rounds' ratios."""
+    baseline: str
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it runs, not for figures")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    return parser.parse_args()
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A private embedded server; its unix:// URL."""
+    with tempfile.TemporaryDirectory(prefix="distcache-bench-") as folder, EmbeddedServer.attach(folder) as attached:
+        yield f"unix://{attached.socket_path}"
+
+
+def compare(
+    name: str,
+    call: Callable[[], Any],
+    baseline: tuple[str, Callable[[], Any]],
+    *,
+    rounds: int,
+    calls: int,
+    per: int = 1,
+) -> Row:
+    """Alternate rounds of `call` and of the baseline; `per`: how many items one call handles."""
+    pairs = []
+    for _ in range(rounds):
+        base, ours = _round(baseline[1], calls), _round(call, max(1, calls // per)) / per
+        pairs.append((ours, base))
+    return _row(name, baseline[0], pairs)
+
+
+async def compare_async(
+    name: str,
+    call: Callable[[], Awaitable[Any]],
+    baseline: AsyncBaseline,
+    *,
+    rounds: int,
+    calls: int,
+    per: int = 1,
+) -> Row:
+    """The same with awaited calls, one after the other."""
+    pairs = []
+    for _ in range(rounds):
+        base, ours = await _round_async(baseline[1], calls), await _round_async(call, max(1, calls // per)) / per
+        pairs.append((ours, base))
+    return _row(name, baseline[0], pairs)
+
+
+def show(title: str, rows: list[Row], url: str) -> None:
+    """Print a table, and on what it was measured."""
+    table = Table(title=title)
+    for column, side in (("operation", "left"), ("us a call", "right"), ("ratio", "right"), ("to", "left")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type] # a literal
+    for row in rows:
+        table.add_row(row.name, f"{row.us:.1f}", f"{row.ratio:.2f}", row.baseline)
+    console = Console()
+    console.print(table)
+    console.print(described(url))
+
+
+def described(url: str) -> str:
+    """The versions that a figure depends on."""
+    info = redis.Redis.from_url(url).info("server")
+    name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+    return f"distcache {__version__}, Python {platform.python_version()}, redis-py {redis.__version__}, {name}"
+
+
+def write_json(path: Path | None, rows: list[Row]) -> None:
+    """The rows, for a machine to read."""
+    if path is not None:
+        path.write_text(json.dumps([asdict(row) for row in rows], indent=2), encoding="utf-8")
+
+
+def _row(name: str, baseline: str, pairs: list[tuple[float, float]]) -> Row:
+    ratio = statistics.median(ours / base for ours, base in pairs)
+    return Row(name, statistics.median(ours for ours, _ in pairs) * 1e6, ratio, baseline)
+
+
+def _round(call: Callable[[], Any], calls: int) -> float:
+    start = perf_counter()
+    for _ in range(calls):
+        call()
+    return (perf_counter() - start) / calls
+
+
+async def _round_async(call: Callable[[], Awaitable[Any]], calls: int) -> float:
+    start = perf_counter()
+    for _ in range(calls):
+        await call()
+    return (perf_counter() - start) / calls
