@@ -19,8 +19,9 @@ class FaultProxy:
 
     Faults can be changed at any time and hold from the next bytes on:
     delay_s: wait before passing on replies. drip_s: pass on replies byte by byte, this far apart.
-    swallow: drop replies (a black hole). deaf: drop requests too. cut_replies_after: close a connection once so many
-    bytes of replies have passed. accepted: connections so far. requests: bytes of requests so far passed on.
+    swallow: drop replies (a black hole). deaf: drop requests too. cut_after: close a connection once so many
+    more bytes of replies have passed; this happens once. accepted: connections so far. requests: the bytes of
+    requests passed on so far.
     """
 
     def __init__(self, target: str, folder: Path, *, tcp: bool = False) -> None:
@@ -28,7 +29,7 @@ class FaultProxy:
         self.drip_s = 0.0
         self.swallow = False
         self.deaf = False
-        self.cut_replies_after: int | None = None
+        self.cut_after: int | None = None
         self.accepted = 0
         self.requests = b""
         self._target = target
@@ -74,19 +75,19 @@ class FaultProxy:
         _close(client, server)
 
     def _replies(self, client: socket.socket, server: socket.socket) -> None:
-        passed = 0
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
                 if self.swallow or self.deaf:
                     continue
                 if self.delay_s:
                     time.sleep(self.delay_s)
-                if self.cut_replies_after is not None:
-                    data = data[: max(self.cut_replies_after - passed, 0)]
-                passed += len(data)
-                self._pass_on(client, data)
-                if self.cut_replies_after is not None and passed >= self.cut_replies_after:
-                    break
+                cut_after = self.cut_after
+                self._pass_on(client, data[:cut_after])
+                if cut_after is not None:
+                    self.cut_after = cut_after - len(data)
+                    if self.cut_after <= 0:
+                        self.cut_after = None
+                        break
         _close(client, server)
 
     def _pass_on(self, client: socket.socket, data: bytes) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.errors import DistcacheError
 from distcache.executor.breaker import Breaker
-from distcache.executor.failures import circuit_open
+from distcache.executor.failures import circuit_open, refusal, unavailable
 from distcache.executor.fork import tell
 from distcache.executor.lane import Lane
 from distcache.executor.retry import Attempts, Pause, Send, Server, first
-from distcache.executor.wire import Answer, Refused
+from distcache.executor.wire import Answer, Lost, Refused
 from distcache.op import Batch
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from distcache.executor.endpoint import Endpoint
     from distcache.executor.retry import Want
-    from distcache.op import Flow, Op
+    from distcache.op import Block, Flow, Op
 
 T = TypeVar("T")
 
@@ -80,6 +80,18 @@ class AsyncExecutor:
             return done.value  # type: ignore[no-any-return] # the flow's own T
         finally:
             flow.close()
+
+    async def block(self, block: Block) -> Any:
+        """The reply to a command that waits on the server; raises Unavailable or ServerError. Sent once.
+
+        One at a time in a loop, on a connection that nobody else uses. When it is cancelled, that connection ends.
+        """
+        answer = await self._lane().block(block)
+        if isinstance(answer, Lost):
+            raise unavailable(answer, "a blocking read", self.endpoint.label, self.timeout_s)
+        if type(answer[0]) is Refused:
+            raise refusal(answer[0], "a blocking read", self.endpoint.label)
+        return answer[0]
 
     async def aclose(self) -> None:
         """Close this loop's connections; the executor can be used again, and then connects anew."""

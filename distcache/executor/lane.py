@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from distcache.executor.endpoint import Endpoint
     from distcache.executor.retry import Send
+    from distcache.op import Block
+
+_FAKE_WAIT_S = 0.02
 
 
 class Lane:
@@ -25,6 +28,7 @@ class Lane:
         self._patience_s = patience_s
         self._size = size
         self._links: list[Any] = []
+        self._waiting: Any = None
         self._opening: asyncio.Task[Lost | None] | None = None
         self._reviving: asyncio.Task[DistcacheError | None] | None = None
         self._guard: AsyncGenerator[None, None] | None = None
@@ -72,7 +76,7 @@ class Lane:
         if task.cancelled():
             raise Lost("cannot be reached (the loop ends)", sent=False, late=True)
         if lost := task.result():
-            raise Lost(lost.reason, sent=False, late=lost.late, refused=lost.refused) from lost
+            raise Lost(lost.reason, sent=False, late=lost.late, refused=lost.refused, final=lost.final) from lost
 
     def _start_opening(self) -> asyncio.Task[Lost | None]:
         if self._opening is None or self._opening.done():
@@ -97,11 +101,40 @@ class Lane:
 
         return FakeLink(self._endpoint, deadline, self._patience_s)
 
+    async def block(self, block: Block) -> Answer:
+        """Send one command that waits on the server, on a connection of its own."""
+        if self._endpoint.kind == "fakeredis":  # does not wait, and so would be asked without a pause
+            await asyncio.sleep(min(block.wait_s, _FAKE_WAIT_S))
+            return [None]
+        await self._watch()
+        link, self._waiting = self._waiting, None
+        try:
+            if link is None or not link.usable:
+                link = await self._connect(monotonic() + self._patience_s)
+            now = monotonic()
+            answer: Answer = await link.submit([block.command], now, now + block.wait_s + self._patience_s)
+        except Lost as lost:
+            return lost
+        except asyncio.CancelledError:
+            if link is not None:
+                link.drop("closed the connection")
+            raise
+        if isinstance(answer, Lost):  # it may still come, and must not be read as the next one's
+            link.drop("closed the connection")
+        else:
+            self._waiting = link
+        return answer
+
     async def revive(self) -> DistcacheError | None:
         """Call the endpoint's `revive` in a thread, once for all who want it now."""
         if self._reviving is None or self._reviving.done():
             self._reviving = asyncio.get_running_loop().create_task(_in_thread(self._endpoint.revive))
         return await asyncio.shield(self._reviving)
+
+    async def _watch(self) -> None:
+        if self._guard is None:
+            self._guard = self._until_the_loop_ends()
+            await anext(self._guard)
 
     async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
         """asyncio.run ends the async generators of its loop; this one takes the connections along, silently."""
@@ -111,6 +144,8 @@ class Lane:
             for link in self._links:
                 link.drop("closed the connection")
             self._links = []
+            if self._waiting is not None:
+                self._waiting.drop("closed the connection")
             await asyncio.sleep(0)
 
     async def aclose(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 from redis.exceptions import RedisError
 
-from distcache.executor.wire import MORE, Command, Lost, Refused, new_reader, pack
+from distcache.executor.wire import MORE, Command, Lost, Refused, new_reader, pack, unreachable
 
 if TYPE_CHECKING:
     from distcache.executor.endpoint import Endpoint
@@ -42,7 +42,7 @@ class Link:
             self._log_in(endpoint, deadline)
         except RedisError as error:
             self.close()
-            raise Lost(f"cannot be reached ({error})", sent=False) from error
+            raise unreachable(error) from error
         except BaseException:
             self.close()
             raise

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 
 from distcache.executor.link import check_login
-from distcache.executor.wire import MORE, Answer, Command, Lost, Refused, new_reader, pack
+from distcache.executor.wire import MORE, Answer, Command, Lost, Refused, new_reader, pack, unreachable
 
 if TYPE_CHECKING:
     from distcache.executor.endpoint import Endpoint
@@ -215,7 +215,7 @@ async def connect(endpoint: Endpoint, deadline: float, patience_s: float) -> Mux
     except TimeoutError as error:
         raise Lost("cannot be reached (timed out)", sent=False) from error
     except OSError as error:
-        raise Lost(f"cannot be reached ({error})", sent=False) from error
+        raise unreachable(error) from error
     finally:
         if not mux.usable:
             mux.drop("closed the connection")

@@ -106,6 +106,8 @@ class Attempts:
             self._settle(answer)
             if not self._todo:
                 return self.results
+            if isinstance(answer, Lost) and answer.final:
+                return self._give_up()
             if isinstance(answer, Lost) and not answer.sent and not answer.late and not revived:
                 revived = True
                 began = self._clock()

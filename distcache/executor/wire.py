@@ -5,6 +5,7 @@ No I/O happens here; hiredis packs and parses.
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import hiredis
@@ -55,7 +56,7 @@ class Lost(Exception):  # noqa: N818 - what happened to the request, told apart 
 
     reason: what happened, in words that follow the server's address. sent: the server may have executed what has no
     reply in `replies`; False means that it certainly has not. late: the deadline passed, the connection may be fine.
-    refused: the reply that ended the handshake.
+    refused: the reply that ended the handshake. final: trying again cannot help.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Lost(Exception):  # noqa: N818 - what happened to the request, told apart 
         late: bool = False,
         replies: Sequence[Any] = (),
         refused: Refused | None = None,
+        final: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -73,6 +75,14 @@ class Lost(Exception):  # noqa: N818 - what happened to the request, told apart 
         self.late = late
         self.replies = replies
         self.refused = refused
+        self.final = final
+
+
+def unreachable(error: Exception) -> Lost:
+    """How connecting failed. A certificate that does not fit will not fit at the next try."""
+    causes = (error, error.__cause__, error.__context__)
+    final = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
+    return Lost(f"cannot be reached ({error})", sent=False, final=final)
 
 
 Answer = list[Any] | Lost
