@@ -38,17 +38,35 @@ class Op(Generic[T]):
 
 
 class Batch(Generic[T]):
-    """Ops that share one round trip. Each result stands at its op's place: a value, or the error of that op alone."""
+    """Ops that share one round trip. Each result stands at its op's place: a value, or the error of that op alone.
 
-    __slots__ = ("ops",)
+    patient: one step of many, such as clearing a large cache; it has a deadline of its own, not a part of the flow's.
+    """
 
-    def __init__(self, ops: Sequence[Op[T]]) -> None:
+    __slots__ = ("ops", "patient")
+
+    def __init__(self, ops: Sequence[Op[T]], *, patient: bool = False) -> None:
         self.ops = ops
+        self.patient = patient
 
     def __iter__(self) -> Generator[Step, Any, list[T | DistcacheError]]:
         """`results = yield from batch` inside a flow."""
         results: list[T | DistcacheError] = yield self
         return results
+
+
+class Block:
+    """One command that waits on the server, on a connection of its own; no step of a flow, but a call of its own.
+
+    command: its words; it only waits, or what it hands out is found again if the reply is lost. wait_s: how long the
+    server may wait before it answers nothing.
+    """
+
+    __slots__ = ("command", "wait_s")
+
+    def __init__(self, command: tuple[Any, ...], wait_s: float) -> None:
+        self.command = command
+        self.wait_s = wait_s
 
 
 Step = Op[Any] | Batch[Any]

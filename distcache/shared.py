@@ -22,7 +22,13 @@ OPEN = Script("open", retryable=True)
 CONFIG = Script("config", retryable=True, writes=False)
 
 _START = {
-    **{"tick": 0, "bytes": 0, "t": 0, "r": 0, "rate": 0.7, "p1": 0.5, "asked": 0},
+    "tick": 0,
+    "bytes": 0,
+    "t": 0,
+    "r": 0,
+    "rate": 0.7,
+    "p1": 0.5,
+    "asked": 0,
     "note": "A value of more than 64 bytes keeps this hash out of the compact form, which is slow to read.",
 }
 """Where the clocks of a new partition start; rate and p1 are the adaptive policy's first guesses."""
@@ -56,7 +62,8 @@ class SharedFlows(Generic[O]):
         """Agree on the config with every partition; ConfigMismatch when the cache is another than asked for."""
         request = self._request
         if self.settings.read_only:
-            stored = _texts((yield from Op(CONFIG, (Partition(self.settings.namespace, 0).state,), list)))
+            reading = Op(CONFIG, (Partition(self.settings.namespace, 0).state,), list)
+            stored = _texts((yield from together(Batch([reading], patient=True)))[0])
             config = SharedConfig.from_fields(stored) if "layout" in stored else request.proposal
             self._insist(config)
         else:
@@ -68,13 +75,14 @@ class SharedFlows(Generic[O]):
     def _agree(self, proposal: SharedConfig) -> Flow[SharedConfig]:
         """The first partition decides; then the others, and the shares of the bounds, follow it."""
         namespace = self.settings.namespace
-        first = yield from self._open_one(Partition(namespace, 0), proposal, follow=False)
+        opening = self._open_one(Partition(namespace, 0), proposal, follow=False)
+        first = (yield from together(Batch([opening], patient=True)))[0]
         config = SharedConfig.from_fields(first)
         stale = [
             p for p in Keyspace(namespace, config.partitions).partitions if p.number or not _settled(first, config)
         ]
         if stale:
-            merge((yield from Batch([self._open_one(partition, config, follow=True) for partition in stale])))
+            yield from together(Batch([self._open_one(p, config, follow=True) for p in stale], patient=True))
         return config
 
     def _open_one(self, partition: Partition, config: SharedConfig, *, follow: bool) -> Op[dict[str, str]]:
@@ -143,7 +151,7 @@ def until_done(parts: Iterable[Partition], make: Callable[[Partition], Op[tuple[
     """Repeat a bounded step in every partition until each says that nothing is left; the sum of what they count."""
     total, pending = 0, list(parts)
     while pending:
-        results = yield from together(Batch([make(part) for part in pending]))
+        results = yield from together(Batch([make(part) for part in pending], patient=True))
         total += sum(count for count, _more in results)
         pending = [part for part, (_count, more) in zip(pending, results, strict=True) if more]
     return total
@@ -158,7 +166,7 @@ def each(
     """Walk all partitions with a cursor each, in common round trips; `add(rows(found))` takes what each step finds."""
     cursors = dict.fromkeys(parts, FIRST)
     while cursors:
-        steps = yield from together(Batch([make(part, cursor) for part, cursor in cursors.items()]))
+        steps = yield from together(Batch([make(part, at) for part, at in cursors.items()], patient=True))
         for part, (cursor, found) in zip(list(cursors), steps, strict=True):
             add(rows(found))
             cursors[part] = cursor

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.errors import DistcacheError
 from distcache.executor.breaker import Breaker
+from distcache.executor.budget import Budget
 from distcache.executor.failures import circuit_open, refusal, unavailable
 from distcache.executor.fork import tell
 from distcache.executor.lane import Lane
@@ -67,15 +68,21 @@ class AsyncExecutor:
 
     async def drive(self, flow: Flow[T]) -> T:
         """Run a flow to its end: each step it yields is run, and the result sent (or the error thrown) into it."""
+        budget = Budget(self.timeout_s)
         try:
             step = next(flow)
             while True:
                 try:
-                    result = await (self.run_batch(step) if isinstance(step, Batch) else self.run(step))
+                    if isinstance(step, Batch):
+                        result: Any = await self.run_batch(step, budget.left)
+                    else:
+                        result = await self.run(step, budget.left)
                 except DistcacheError as error:
-                    step = flow.throw(error)
+                    following = flow.throw(error)
                 else:
-                    step = flow.send(result)
+                    following = flow.send(result)
+                budget.spent(step, following)
+                step = following
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return] # the flow's own T
         finally:

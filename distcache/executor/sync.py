@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.errors import DistcacheError
 from distcache.executor.breaker import Breaker
+from distcache.executor.budget import Budget
 from distcache.executor.failures import circuit_open
 from distcache.executor.fork import tell
 from distcache.executor.link import Link
@@ -82,15 +83,21 @@ class SyncExecutor:
 
     def drive(self, flow: Flow[T]) -> T:
         """Run a flow to its end: each step it yields is run, and the result sent (or the error thrown) into it."""
+        budget = Budget(self.timeout_s)
         try:
             step = next(flow)
             while True:
                 try:
-                    result = self.run_batch(step) if isinstance(step, Batch) else self.run(step)
+                    if isinstance(step, Batch):
+                        result: Any = self.run_batch(step, budget.left)
+                    else:
+                        result = self.run(step, budget.left)
                 except DistcacheError as error:
-                    step = flow.throw(error)
+                    following = flow.throw(error)
                 else:
-                    step = flow.send(result)
+                    following = flow.send(result)
+                budget.spent(step, following)
+                step = following
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return] # the flow's own T
         finally:

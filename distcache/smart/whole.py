@@ -160,9 +160,8 @@ class WholeCache(SharedFlows[SmartOps]):
             met: dict[bytes, None] = {}
             pending = list(ops.partitions)
             while pending:
-                steps = yield from together(
-                    Batch([ops.invalidate_dependents(part, roots, CHUNK, transitive=transitive) for part in pending])
-                )
+                calls = [ops.invalidate_dependents(part, roots, CHUNK, transitive=transitive) for part in pending]
+                steps = yield from together(Batch(calls, patient=True))
                 for _more, ids, names in steps:
                     met.update(dict.fromkeys(ids))
                     removed += names
@@ -177,7 +176,8 @@ class WholeCache(SharedFlows[SmartOps]):
             cursor = FIRST
             while True:
                 least = best[0][0] if len(best) >= count else 0
-                cursor, found = yield from ops.hot(part, cursor, CHUNK, count, least)
+                step = Batch([ops.hot(part, cursor, CHUNK, count, least)], patient=True)
+                ((cursor, found),) = yield from together(step)
                 for usage, name, metadata in found:
                     if name not in known:
                         known.add(name)
