@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from distcache.config import FIXED, Request, Settings, SharedConfig
 from distcache.errors import StaleConfig, Unavailable
@@ -16,7 +16,25 @@ if TYPE_CHECKING:
     from distcache.op import Flow
 
 T = TypeVar("T")
-O = TypeVar("O")  # noqa: E741 - the ops of one kind of cache
+
+CHUNK = 500
+"""Entries that one script call removes or looks at, so that none holds the server for long."""
+
+
+class CacheOps(Protocol):
+    """What the ops of both kinds of cache have in common."""
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """Where whole-cache operations fan out to."""
+
+    def tidy(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
+        """Remove what expired and what is over the bounds."""
+
+
+O = TypeVar("O", bound=CacheOps)  # noqa: E741 - the ops of one kind of cache
+
+BOUNDS = frozenset(("max_entries", "max_bytes"))
 
 OPEN = Script("open", retryable=True)
 CONFIG = Script("config", retryable=True, writes=False)
@@ -69,8 +87,12 @@ class SharedFlows(Generic[O]):
         else:
             config = yield from self._agree(request.proposal)
         self.config = config
-        self._ops = self._make_ops(config, Keyspace(self.settings.namespace, config.partitions))
-        return self._ops
+        ops = self._make_ops(config, Keyspace(self.settings.namespace, config.partitions))
+        if request.reconfigure and not self.settings.read_only and request.given & BOUNDS:
+            # Lowered bounds hold at once, not only after the next write.
+            yield from until_done(ops.partitions, lambda part: ops.tidy(part, CHUNK))
+        self._ops = ops
+        return ops
 
     def _agree(self, proposal: SharedConfig) -> Flow[SharedConfig]:
         """The first partition decides; then the others, and the shares of the bounds, follow it."""

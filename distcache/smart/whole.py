@@ -12,7 +12,7 @@ from distcache.config import MEGABYTE, SharedConfig
 from distcache.errors import CorruptEntry
 from distcache.keys import Keyspace, key_bytes, key_id, raw, unraw
 from distcache.op import Batch
-from distcache.shared import FIRST, SharedFlows, each, together, until_done
+from distcache.shared import CHUNK, FIRST, SharedFlows, each, together, until_done
 from distcache.smart import files
 from distcache.smart.learner import Learner
 from distcache.smart.ops import SmartOps
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from distcache.smart.records import Dump
 
     Output = str | bytes
-
-CHUNK = 500
-"""Entries that one script call removes or looks at, so that none holds the server for long."""
 
 
 class WholeCache(SharedFlows[SmartOps]):
