@@ -1,5 +1,8 @@
 """distcache: one shared, bounded cache for build outputs and LLM signatures, on Redis or Valkey."""
 
+from distcache.content.cache import AsyncContentHashCache, ContentHashCache
+from distcache.content.records import Match
+from distcache.content.validators import base64_signature
 from distcache.errors import (
     CircuitOpen,
     ConfigError,
@@ -16,20 +19,24 @@ from distcache.smart.records import EntryInfo, HistoryRecord, Version
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncContentHashCache",
     "AsyncSmartCache",
     "CircuitOpen",
     "ConfigError",
     "ConfigMismatch",
+    "ContentHashCache",
     "DistcacheError",
     "EngineError",
     "EntryInfo",
     "HistoryRecord",
+    "Match",
     "ServerError",
     "SmartCache",
     "Unavailable",
     "ValueTooLarge",
     "Version",
     "__version__",
+    "base64_signature",
     "create_smart_cache",
     "get_smart_cache",
 ]

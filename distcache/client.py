@@ -120,6 +120,15 @@ class SyncClient:
             self._failures.absorb(error)
             return default
 
+    def _agree(self, flow: Flow[None]) -> None:
+        """The flow that agrees on the shared config; when that fails, there is no object that could be closed."""
+        try:
+            self._run(flow, None)
+        except BaseException:
+            self._executor.close()
+            self._engine.close()
+            raise
+
     def flush(self) -> None:
         """Send what is kept back to ride along with a later call."""
 

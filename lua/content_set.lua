@@ -37,7 +37,7 @@ content_evict(g, s, 1, size, 1000000)
 
 local u = {count = 0, last = now, size = size, cost = 0, deadline = 0, ttl = s.ttl_ms}
 u.f = old and old.f or ghost_recall(ghost, ghost_old, s, id)
-redis.call('HSET', entries .. id, 's', signature, 'd', digest, 't', text, 'v', check, 'w', s.tick)
+redis.call('HSET', entries .. id, 's', signature, 'd', digest, 'o', text, 'v', check, 'w', s.tick)
 if u.ttl > 0 then
   u.deadline = now + u.ttl
   redis.call('ZADD', deadline, u.deadline, id)

@@ -118,7 +118,7 @@ class ContentHashCache(_Common, SyncClient):
         self._flows = _flows(engine, settings, max_size, ttl_seconds, min_prefix_length, options)
         self._cleanup = Periodic()
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
-        self._run(self._flows.opened(), None)
+        self._agree(self._flows.opened())
 
     def set(self, thinking_text: str, signature: str) -> bool:
         """Store the signature of a text, in place of one it had; its time to live starts anew. Whether it was stored.

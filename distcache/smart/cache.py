@@ -24,7 +24,7 @@ MAX_ENTRIES = Default(10_000)
 MAX_SIZE_MB = Default(500)
 
 
-def _request(engine: Engine, max_entries: int, max_size_mb: float, options: SmartOptions) -> config.Request:
+def smart_request(engine: Engine, max_entries: int, max_size_mb: float, options: SmartOptions) -> config.Request:
     """What these parameters ask of the shared config."""
     entries, size = config.whole("max_entries", max_entries, 1), config.megabytes(max_size_mb)
     given = {
@@ -70,9 +70,9 @@ class SmartCache(SyncClient):
         self.enable_warmup = enable_warmup
         settings = Settings.of(options, "smart")
         engine = Engine(options.get("url"), self.cache_dir)
-        self._flows = SmartFlows(_request(engine, max_entries, max_size_mb, options), settings, threading.get_ident)
+        self._flows = SmartFlows(smart_request(engine, max_entries, max_size_mb, options), settings, threading.get_ident)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
-        self._run(self._flows.opened(), None)
+        self._agree(self._flows.opened())
 
     def get(self, key: str, content_hash: str = "") -> str | bytes | None:
         """The output stored under key, or None; with a content hash, only an output stored with that hash."""
@@ -195,7 +195,7 @@ class AsyncSmartCache(AsyncClient):
         self.enable_warmup = enable_warmup
         settings = Settings.of(options, "smart")
         engine = Engine(options.get("url"), self.cache_dir)
-        self._flows = SmartFlows(_request(engine, max_entries, max_size_mb, options), settings, _task)
+        self._flows = SmartFlows(smart_request(engine, max_entries, max_size_mb, options), settings, _task)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
 
     async def __aenter__(self) -> Self:

@@ -5,7 +5,7 @@ local function content_reply(g, level, id, entry, now, text)
   local age = math.max(0, now - math.floor(tonumber(entry[3]) / 1000))
   local reply = {level, id, entry[4], entry[3], entry[2], age}
   if text == 'all' or (text == 'inexact' and level ~= 'exact') then
-    local stored, index = redis.call('HGET', g.entries .. id, 't'), redis.call('HGET', g.indexed, id) or ''
+    local stored, index = redis.call('HGET', g.entries .. id, 'o'), redis.call('HGET', g.indexed, id) or ''
     local levels = string.byte(index, 9) or 255
     reply[7] = stored
     reply[8] = levels < 255 and stored == '' and string.sub(index, 10 + 16 * levels) or ''
