@@ -1,0 +1,131 @@
+"""One run of the demo: a server of its own, the acts one after the other, and nothing left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from time import monotonic, perf_counter, sleep
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import redis
+
+from distcache.demo import act_build, act_proxies
+from distcache.demo.stage import Stage
+from distcache.engine import keeper
+from distcache.engine.embedded import EmbeddedServer
+from distcache.keys import LAYOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ACTS = (act_build.play, act_proxies.play)
+LINGER_S = 0.2
+STOP_S = 10.0
+
+
+def run(*, url: str | None, keep: Path | None, machines: int, limit: int | None, sabotage: str = "") -> bool:
+    """Play all acts; whether every check was right.
+
+    url: a server to use in place of an embedded one; what the demo stored there is removed. keep: a directory for the
+    embedded server and the files of the acts, which then stays.
+    """
+    began = perf_counter()
+    with ExitStack() as stack:
+        stack.enter_context(_sigterm_as_exit())
+        folder = stack.enter_context(_folder(keep))
+        namespace = "demo" if keep and not url else f"demo-{uuid4().hex[:12]}"
+        url = stack.enter_context(_borrowed(url, namespace) if url else _embedded(folder / "cache"))
+        stage = Stage(url, namespace, folder, machines, limit, sabotage)
+        seen = [act(stage) for act in ACTS]
+        _close(stage, seen, perf_counter() - began)
+    if keep and not stage.failed:
+        stage.say(f"Kept: distcache stats --dir '{folder / 'cache'}' --namespace {namespace}-build")
+    return not stage.failed
+
+
+def _close(stage: Stage, seen: list[str], seconds: float) -> None:
+    """The last sentence."""
+    if stage.failed:
+        stage.say(f"\n[bold red]{len(stage.failed)} checks failed[/] in {seconds:.0f} s; the first: {stage.failed[0]}.")
+    else:
+        text = "; ".join(seen)
+        stage.say(f"\n[bold green]All as it should be[/] in {seconds:.0f} s: {text}.")
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """The directory that is asked for, or one that is gone afterwards."""
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(keep / "library", ignore_errors=True)  # of an earlier run
+        yield keep.absolute()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="distcache-demo-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _embedded(directory: Path) -> Iterator[str]:
+    """The embedded server of a directory, ended when the demo is."""
+    with EmbeddedServer.attach(directory, linger_s=LINGER_S) as server:
+        path = Path(server.socket_path)
+        yield f"embedded://{quote(str(directory))}"
+    until = monotonic() + STOP_S
+    while _runs(directory / "server") and monotonic() < until:
+        sleep(0.02)
+    if path.parent.is_symlink():  # a short way to a directory with a long path
+        path.parent.unlink()
+
+
+def _runs(server: Path) -> bool:
+    """Whether the server or its keeper is still there: they hold their locks as long as they are."""
+    return any(_locked(str(server / name)) for name in (keeper.SERVER, keeper.KEEPER))
+
+
+def _locked(path: str) -> bool:
+    descriptor = keeper.open_lock(path)
+    try:
+        return not keeper.try_lock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _borrowed(url: str, namespace: str) -> Iterator[str]:
+    """Somebody's server, from which the keys of the demo are removed afterwards."""
+    try:
+        yield url
+    finally:
+        with redis.Redis.from_url(url) as client:
+            names = client.scan_iter(match=f"{{dc{LAYOUT}:{namespace}-*", count=1000)
+            while some := list(islice(names, 500)):
+                client.unlink(*some)
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """Let SIGTERM end the demo as Ctrl-C does, so that it cleans up."""
+
+    def leave(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
