@@ -1,0 +1,53 @@
+"""The ACL rules that a client needs, read out of the scripts that it sends."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from distcache import shared
+from distcache.content import ops as content
+from distcache.keys import Keyspace, check_namespace
+from distcache.script import Script
+from distcache.smart import ops as smart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+SENDS = ("evalsha", "script|load")
+"""What a client sends itself; everything else it does is done by a script, with this user's rights."""
+
+_MODULES: dict[str, tuple[ModuleType, ...]] = {
+    "reader": (shared, smart, content),
+    "writer": (shared, smart, content),
+    "worker": (shared, smart, content),
+}
+_CALL = re.compile(r"redis\.p?call\(\s*'(\w+)'(?:,\s*'(\w+)')?")
+_CONTAINERS = {"xgroup", "xinfo", "object"}
+"""Commands whose rights are given by subcommand."""
+
+ROLES = tuple(_MODULES)
+"""reader: a client with read_only=True. writer: any other client. worker: a process of `distcache worker`."""
+
+
+def rules(role: str, namespace: str) -> list[str]:
+    """The words that follow the name and password in ACL SETUSER. ConfigError for a namespace that cannot be one."""
+    pattern = Keyspace(check_namespace(namespace), 1).pattern.decode()
+    commands = sorted({command for script in _scripts(role) for command in _commands(script)})
+    return ["resetkeys", "resetchannels", f"~{pattern}", "-@all", *(f"+{command}" for command in (*SENDS, *commands))]
+
+
+def _scripts(role: str) -> Iterator[Script]:
+    """The scripts that this role sends; a client that is read-only sends none that writes."""
+    for module in _MODULES[role]:
+        for value in vars(module).values():
+            if isinstance(value, Script) and not (role == "reader" and value.writes):
+                yield value
+
+
+def _commands(script: Script) -> Iterator[str]:
+    """The commands that a script may call."""
+    for command, second in _CALL.findall(script.source):
+        name = command.lower()
+        yield f"{name}|{second.lower()}" if name in _CONTAINERS else name
