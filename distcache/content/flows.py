@@ -15,7 +15,7 @@ from distcache.content.records import Ambiguous, Found, Match, summary
 from distcache.errors import ConfigError, CorruptEntry, ValueTooLarge
 from distcache.keys import KEY_ID_BYTES, Keyspace, raw, scope_id, unraw
 from distcache.op import Batch
-from distcache.shared import SharedFlows, merge, together, until_done
+from distcache.shared import CHUNK, SharedFlows, merge, together, until_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Scope = tuple[str, ...]
 
-CHUNK = 500
-"""Entries that one script call removes, so that none holds the server for long."""
 TIDY_S = 1.0
 """How often a client that uses a cache also removes what has expired."""
 
