@@ -23,6 +23,8 @@ local oldest = clock() - tonumber(known[2])
 local reply = {}
 for _, record in ipairs(redis.call('LRANGE', records, 0, count - 1)) do
   local tick, written = string.match(record, '^(%S+) (%S+) ')
-  if tonumber(written) >= oldest then reply[#reply + 1] = {record, held[tonumber(tick)] and 1 or 0} end
+  if (tonumber(written) or -math.huge) >= oldest then
+    reply[#reply + 1] = {record, held[tonumber(tick)] and 1 or 0}
+  end
 end
 return reply

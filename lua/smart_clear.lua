@@ -29,7 +29,8 @@ end
 local more = #removed == limit or #forgotten == limit
 if not more then
   for _, id in ipairs(redis.call('ZRANGE', relics, 0, -1)) do unlink(g, id) end
-  redis.call('UNLINK', ghost, ghost_old)
+  redis.call('UNLINK', ghost, ghost_old, usage, deadline)
+  s.bytes = 0
   emit(events, s, 'EVICT', '', 'clear')
 end
 write_state(state, s)

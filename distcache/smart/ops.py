@@ -235,7 +235,7 @@ class SmartOps:
             id=one,
             count=count,
         )
-        return Op(HISTORY, values, lambda rows: [HistoryRecord.decode(row) for row in rows])
+        return Op(HISTORY, values, _records)
 
     def scan(self, part: Partition, cursor: bytes, count: int) -> Op[tuple[bytes, list[bytes]]]:
         """One step through the keys: (next cursor, keys)."""
@@ -376,6 +376,10 @@ def _removed(reply: list[Any]) -> tuple[bool, list[bytes], list[bytes]]:
 
 def _count_and_more(reply: list[int]) -> tuple[int, bool]:
     return reply[0], bool(reply[1])
+
+
+def _records(rows: list[Any]) -> list[HistoryRecord]:
+    return [record for record in map(HistoryRecord.decode, rows) if record is not None]
 
 
 def _hot(reply: list[Any]) -> tuple[bytes, list[tuple[Usage, bytes, Metadata]]]:

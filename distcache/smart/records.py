@@ -52,12 +52,12 @@ class Metadata:
 
     @classmethod
     def decode(cls, packed: bytes) -> Metadata:
-        """From msgpack; CorruptEntry when it is not what put packed."""
+        """From msgpack; of what is not what put packed, nothing is known."""
         try:
             dependencies, file_path, (first, last), producer = unpack(packed)
             return cls(tuple(dependencies), file_path, (first, last), producer)
-        except (TypeError, ValueError) as error:
-            raise CorruptEntry("the stored metadata has another shape") from error
+        except (CorruptEntry, TypeError, ValueError):
+            return cls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +140,15 @@ class HistoryRecord:
     """Whether this very output is still in the cache."""
 
     @classmethod
-    def decode(cls, row: Sequence[Any]) -> HistoryRecord:
-        """From a row of lua/history.lua."""
+    def decode(cls, row: Sequence[Any]) -> HistoryRecord | None:
+        """From a row of lua/history.lua; None when it is not what put packed."""
         record, held = row
         _tick, written, packed = record.split(b" ", 2)
-        content_hash, compile_time_ms, size_bytes, producer = unpack(packed)
-        return cls(content_hash, number(written), compile_time_ms, size_bytes, producer, bool(held))
+        try:
+            content_hash, compile_time_ms, size_bytes, producer = unpack(packed)
+            return cls(content_hash, number(written), compile_time_ms, size_bytes, producer, bool(held))
+        except (CorruptEntry, TypeError, ValueError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
