@@ -4,7 +4,6 @@
 local function smart_store(g, s, new, now)
   local id, entry = new.id, g.entries .. new.id
   policy_request(s, 'put')
-  smart_reap(g, s, now, 8)
   if new.size > s.bound_bytes then
     smart_drop_key(g, s, id, 'replaced by a value over the limit')
     return false
@@ -18,6 +17,9 @@ local function smart_store(g, s, new, now)
     local old = smart_remove(g, s, id)
     f = old and old.f
   end
+  -- Before anything else goes: what this output depends on leaves its edges behind, if it goes to make room.
+  relink(g, id, new.links)
+  smart_reap(g, s, now, 8)
   if redis.call('EXISTS', entry .. new.hash_id) == 1 then smart_drop(g, s, id .. new.hash_id, 'replaced') end
   trim_versions(g, s, id, s.versions - 1)
   smart_evict(g, s, 1, new.size, 1000000)
@@ -42,7 +44,6 @@ local function smart_store(g, s, new, now)
   redis.call('ZADD', g.score, policy_score(s, u), id)
   redis.call('HSET', g.usage, id, format_usage(u))
   s.bytes = s.bytes + new.size
-  relink(g, id, new.links)
   forget_relics(g, s)
   if s.history > 0 then add_record(new.records, new.histories, s, id, written, new.record) end
   s.writes = s.writes + 1
