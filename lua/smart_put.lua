@@ -26,4 +26,5 @@ local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
 local stored = smart_store(g, s, new, now)
 write_state(state, s)
+if not stored then redis.call('DEL', requests .. request) end
 return stored and 1 or -1

@@ -78,7 +78,7 @@ class SmartFlows(WholeCache):
                 name, output, content_hash, dependencies, file_path, line_range, compile_time_ms, ttl_seconds, past
             )
         except ValueTooLarge:
-            yield from self.agreed(lambda ops: iter(ops.invalidate(name, "replaced by a value over the limit")))
+            yield from self._refused(name)
             raise
         yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops)))
         self.counts["writes"] += 1
@@ -149,7 +149,8 @@ class SmartFlows(WholeCache):
     def put_many(self, items: Iterable[Mapping[str, Any]]) -> Flow[int]:
         """Store several outputs, each a mapping with put's parameters; how many were stored.
 
-        All are checked before the first is sent: one that is refused stores nothing at all.
+        All are checked before the first is sent: one that is refused stores nothing at all. As with put, what a key
+        held before a value over the limit goes.
         """
         if self.settings.read_only:
             return 0
@@ -157,7 +158,11 @@ class SmartFlows(WholeCache):
         for item in items:
             name = key_bytes(item["key"])
             self.learner.saw(name)
-            prepared.append(self._prepare_mapping(name, item))
+            try:
+                prepared.append(self._prepare_mapping(name, item))
+            except ValueTooLarge:
+                yield from self._refused(name)
+                raise
         if not prepared:
             return 0
         results = yield from self.agreed(lambda ops: together(Batch([make(ops) for make in prepared])))
@@ -260,6 +265,10 @@ class SmartFlows(WholeCache):
             item.get("ttl_seconds"),
             item.get("past", ""),
         )
+
+    def _refused(self, name: bytes) -> Flow[None]:
+        """An older output does not survive a newer one over the limit."""
+        yield from self.agreed(lambda ops: iter(ops.invalidate(name, "replaced by a value over the limit")))
 
     def _discard(self, name: bytes, found: Found) -> Flow[None]:
         """A corrupt output is a miss, is counted, and does not stay."""
