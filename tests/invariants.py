@@ -50,7 +50,7 @@ class Partition:
     now_ms: int
     keys: dict[bytes, Stored]
     lowered: bool = False
-    """The bounds were lowered, and not everything is trimmed to them yet."""
+    """Bounds, caps or versions were lowered: what is not an entry's place is trimmed to them as it is written."""
     damaged: bool = False
     """Keys were removed or changed behind the cache's back."""
     state: dict[str, str] = field(init=False)
@@ -250,8 +250,6 @@ def bounds(part: Partition) -> Iterator[str]:
     total = sum(use.size for use in part.usage.values())
     if total != part.number("bytes"):
         yield f"the sizes add up to {total} and the state says {part.number('bytes')}"
-    if part.lowered:
-        return
     if len(part.score) > part.number("bound_entries"):
         yield f"{len(part.score)} entries where {part.number('bound_entries')} are allowed"
     if total > part.number("bound_bytes"):

@@ -1,0 +1,291 @@
+"""The history of compiles, and what is learned from the order of requests."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import socket
+import threading
+
+import pytest
+from conftest import TIMEOUT_S
+
+from distcache import SmartCache
+from distcache.keys import Partition, key_id
+from distcache.smart.learner import BATCH, KEPT
+
+PART = Partition("smart", 0)
+
+
+def hashes(records):
+    return [record.content_hash for record in records]
+
+
+def test_history_lists_every_compile(smart, backend):
+    cache = smart(producer="ci-1")
+    other = smart(producer="ci-2")
+    cache.put("a", "1" * 10, "h1", compile_time_ms=5)
+    other.put("a", "2" * 20, "h2", compile_time_ms=7.5)
+    cache.put("a", "3" * 30, "h3")
+    records = other.get_history("a")
+    assert [(r.content_hash, r.compile_time_ms, r.size_bytes, r.producer, r.held) for r in records] == [
+        ("h3", 0, 30, "ci-1", True),
+        ("h2", 7.5, 20, "ci-2", False),
+        ("h1", 5, 10, "ci-1", False),
+    ]
+    stamps = [record.timestamp for record in records]
+    assert stamps == sorted(stamps, reverse=True)
+    assert 0 <= backend.keyspace().now_ms - stamps[-1] < 60_000
+    assert cache.get_history("a", 2) == records[:2]
+    assert cache.get_history("a", 0) == []
+    assert cache.get_history("a", -3) == []
+    assert cache.get_history("b") == []
+
+
+def test_the_producer_is_host_and_process_unless_set(smart):
+    cache = smart()
+    cache.put("a", "1", "h1")
+    assert cache.get_history("a")[0].producer == f"{socket.gethostname()}:{os.getpid()}"
+
+
+def test_held_is_about_this_very_output(smart):
+    cache = smart(versions=2)
+    cache.put("a", "1", "h")
+    cache.put("a", "1", "h")
+    assert [record.held for record in cache.get_history("a")] == [True, False]
+    cache.put("a", "2", "h2")
+    assert [record.held for record in cache.get_history("a")] == [True, True, False]
+    cache.put("a", "3", "h3")
+    assert [record.held for record in cache.get_history("a")] == [True, True, False, False]
+    cache.invalidate("a")
+    assert [record.held for record in cache.get_history("a")] == [False] * 4
+
+
+def test_history_outlives_the_entry(smart):
+    cache = smart(max_entries=1)
+    cache.put("a", "1", "h")
+    cache.put("b", "1", "h")
+    assert hashes(cache.get_history("a")) == ["h"]
+    cache.clear()
+    assert hashes(cache.get_history("a")) == ["h"]
+
+
+def test_history_is_capped(smart):
+    cache = smart(history=3)
+    for number in range(6):
+        cache.put("a", "x", f"h{number}")
+    assert hashes(cache.get_history("a")) == ["h5", "h4", "h3"]
+
+
+def test_history_can_be_off(smart, backend):
+    cache = smart(history=0)
+    cache.put("a", "x", "h")
+    assert cache.get_history("a") == []
+    assert not backend.client.exists(PART.histories)
+
+
+def test_old_records_are_not_shown(smart, backend):
+    cache = smart(history_age_s=100)
+    cache.put("a", "x", "h1")
+    backend.let_pass(60)
+    cache.put("a", "x", "h2")
+    assert hashes(cache.get_history("a")) == ["h2", "h1"]
+    backend.let_pass(60)
+    assert hashes(cache.get_history("a")) == ["h2"]
+    backend.let_pass(60)
+    assert cache.get_history("a") == []
+
+
+def test_the_number_of_histories_is_bounded(smart, backend):
+    cache = smart(max_entries=2)
+    for number in range(12):
+        cache.put(f"k{number}", "x", "h")
+    assert backend.client.zcard(PART.histories) == 8
+    assert cache.get_history("k0") == []
+    assert hashes(cache.get_history("k11")) == ["h"]
+
+
+# learning
+
+
+def walk(cache, keys):
+    for key in keys:
+        cache.get(key)
+
+
+def test_what_came_next_is_predicted(smart):
+    cache = smart()
+    walk(cache, "abcabcabc")
+    assert cache.get_predicted_next("a") == ["b"]
+    assert cache.get_predicted_next("b") == ["c"]
+    assert cache.get_predicted_next("c") == ["a"]
+    assert cache.get_predicted_next("z") == []
+    assert cache.get_stats()["access_patterns"] == 3
+
+
+def test_the_likeliest_comes_first_not_the_first_ever_seen(smart):
+    cache = smart()
+    walk(cache, "ax" + "ay" * 2 + "az" * 5)
+    assert cache.get_predicted_next("a") == ["z", "y", "x"]
+    assert cache.get_predicted_next("a", 1) == ["z"]
+    assert cache.get_predicted_next("a", 0) == []
+    assert cache.get_predicted_next("a", -1) == []
+
+
+def test_counts_age(smart):
+    """A count halves in 16 observations: 40 old ones weigh less than 20 new ones, and more than 2."""
+    cache = smart()
+    walk(cache, "ab" * 40)
+    walk(cache, "ac" * 2)
+    assert cache.get_predicted_next("a") == ["b", "c"]
+    walk(cache, "ac" * 18)
+    assert cache.get_predicted_next("a") == ["c", "b"]
+
+
+def test_weights_are_counts_that_halve_every_16_observations(smart, backend):
+    cache = smart()
+    sequence = "bbcbdccbbbcd" * 4
+    for key in sequence:
+        walk(cache, "a" + key)
+    cache.flush()
+    weights = dict.fromkeys(sequence, 0.0)
+    for key in sequence:
+        weights = {one: weight / 2 ** (1 / 16) for one, weight in weights.items()}
+        weights[key] += 1
+    stored = backend.client.zrange(PART.successors + key_id(b"a"), 0, -1, withscores=True)
+    clock = dict(stored).pop(b"\xff")
+    assert {key.decode(): 2 ** (f - clock) for key, f in stored if key != b"\xff"} == pytest.approx(weights, rel=1e-9)
+
+
+def test_puts_are_part_of_the_sequence_and_repeats_are_not(smart):
+    cache = smart()
+    cache.get("a")
+    cache.put("a", "x", "h")
+    cache.get("a")
+    cache.put("b", "x", "h")
+    cache.get_many(["c", "d"])
+    cache.has("x")
+    cache.inspect("y")
+    cache.get("e")
+    assert [cache.get_predicted_next(key) for key in "abcde"] == [["b"], ["c"], ["d"], ["e"], []]
+
+
+def test_other_clients_teach_nothing_across(smart):
+    """Two clients of one cache, asking in turns, each in an order of its own."""
+    one, two = smart(), smart()
+    for left, right in zip("abcabc", "xyzxyz", strict=True):
+        one.get(left)
+        two.get(right)
+    one.flush()
+    two.flush()
+    assert {key: one.get_predicted_next(key) for key in "abcxyz"} == {
+        "a": ["b"],
+        "b": ["c"],
+        "c": ["a"],
+        "x": ["y"],
+        "y": ["z"],
+        "z": ["x"],
+    }
+
+
+CHAINS = [[f"{letter}{number}" for number in range(6)] for letter in "pqrs"]
+
+
+def predictions(cache):
+    return {key: cache.get_predicted_next(key) for chain in CHAINS for key in chain}
+
+
+EXPECTED = {
+    **{key: [following] for chain in CHAINS for key, following in itertools.pairwise(chain)},
+    **{chain[-1]: [] for chain in CHAINS},
+}
+
+
+@pytest.mark.parametrize("twin", ["sync"], indirect=True)
+def test_threads_teach_nothing_across(smart):
+    cache = smart()
+    turn = threading.Barrier(len(CHAINS))
+
+    def work(chain):
+        for key in chain:
+            turn.wait(10)
+            cache.get(key)
+
+    threads = [threading.Thread(target=work, args=(chain,)) for chain in CHAINS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert predictions(cache) == EXPECTED
+
+
+@pytest.mark.parametrize("twin", ["async"], indirect=True)
+def test_tasks_teach_nothing_across(smart):
+    """Tasks that run in turns; each has inherited the context of the one that made it, which had asked before."""
+    cache = smart()
+
+    async def work(chain):
+        for key in chain:
+            await cache.raw.get(key)
+            await asyncio.sleep(0)
+
+    async def parent():
+        await cache.raw.get("before")
+        await asyncio.gather(*map(work, CHAINS))
+
+    cache._settle(parent())
+    assert predictions(cache) == EXPECTED
+    assert cache.get_predicted_next("before") == []
+
+
+def test_lessons_ride_along_in_batches(smart, backend):
+    cache = smart()
+    for number in range(BATCH):
+        cache.get(f"k{number}")
+    assert not backend.client.exists(PART.learned)
+    cache.get("last")
+    cache.get("one more")
+    assert backend.client.zcard(PART.learned) >= BATCH
+
+
+def test_closing_sends_the_rest(smart, backend):
+    cache = smart()
+    walk(cache, "ab")
+    assert not backend.client.exists(PART.learned)
+    cache.close()
+    assert smart().get_predicted_next("a") == ["b"]
+
+
+def test_what_cannot_be_sent_is_bounded(backend, tmp_path):
+    cache = SmartCache(tmp_path, url=backend.url, timeout_s=TIMEOUT_S)
+    for number in range(2 * KEPT):
+        cache._flows.learner.saw(b"%d" % number)
+    assert len(cache._flows.learner.take()) == KEPT
+    cache.close()
+
+
+def test_successors_are_bounded_and_the_least_goes(smart, backend):
+    cache = smart()
+    walk(cache, ["a", "often"] * 5)
+    for number in range(50):
+        walk(cache, ["a", f"k{number}"])
+    assert len(cache.get_predicted_next("a", 100)) == 32
+    assert "k49" in cache.get_predicted_next("a", 100)
+    assert "k0" not in cache.get_predicted_next("a", 100)
+
+
+def test_the_number_of_lessons_is_bounded(smart, backend):
+    cache = smart(max_entries=2)
+    walk(cache, [f"k{number}" for number in range(30)])
+    cache.flush()
+    assert backend.client.zcard(PART.learned) == 8
+    assert cache.get_predicted_next("k0") == []
+    assert cache.get_predicted_next("k28") == ["k29"]
+
+
+def test_lessons_in_many_partitions(smart):
+    cache = smart(partitions=5)
+    walk(cache, "abcdefgh" * 2)
+    assert [cache.get_predicted_next(key) for key in "abcdefgh"] == [[key] for key in "bcdefgha"]
+    assert cache.get_stats()["access_patterns"] == 8
