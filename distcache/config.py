@@ -15,7 +15,7 @@ from distcache.errors import ConfigError, ConfigMismatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-POLICIES = ("adaptive", "lru", "lru_freq")
+POLICIES = ("adaptive", "cost", "windowed", "gdsf", "lru", "lru_freq")
 EVENT_KINDS = ("HIT", "MISS", "WRITE", "EVICT", "WARMUP", "PREDICT")
 MEGABYTE = 1024 * 1024
 MAX_PARTITIONS = 1024
@@ -50,7 +50,7 @@ class Options(TypedDict, total=False):
     max_value_bytes: int
     """A larger value is refused; 64 MiB by default."""
     policy: str | None
-    """Shared. Which entry is evicted first: adaptive, lru or lru_freq."""
+    """Shared. Which entry is evicted first: adaptive (the default), cost, windowed, gdsf, lru or lru_freq."""
     sliding: bool | None
     """Shared. A hit starts the time to live anew."""
     partitions: int | None

@@ -38,18 +38,21 @@ BOUNDS = frozenset(("max_entries", "max_bytes"))
 
 OPEN = Script("open", retryable=True)
 CONFIG = Script("config", retryable=True, writes=False)
+RESCORE = Script("rescore", retryable=True)
 
 _START = {
     "tick": 0,
     "bytes": 0,
     "t": 0,
     "r": 0,
-    "rate": 0.7,
     "p1": 0.5,
     "asked": 0,
     "note": "A value of more than 64 bytes keeps this hash out of the compact form, which is slow to read.",
 }
-"""Where the clocks of a new partition start; rate and p1 are the adaptive policy's first guesses."""
+"""Where the clocks of a new partition start."""
+
+FIRST_RATE = {"adaptive": 0.7, "cost": 1.0, "windowed": 0.1}
+"""What the policies that learn start with; as in lua/include/policy.lua."""
 
 
 class SharedFlows(Generic[O]):
@@ -60,6 +63,7 @@ class SharedFlows(Generic[O]):
         self._request = request
         self._ops: O | None = None
         self.config: SharedConfig | None = None
+        self._unscored = False
 
     def _make_ops(self, config: SharedConfig, keyspace: Keyspace) -> O:
         raise NotImplementedError
@@ -91,6 +95,10 @@ class SharedFlows(Generic[O]):
         if request.reconfigure and not self.settings.read_only and request.given & BOUNDS:
             # Lowered bounds hold at once, not only after the next write.
             yield from until_done(ops.partitions, lambda part: ops.tidy(part, CHUNK))
+        if self._unscored:
+            # The first partition last: it tells the next client whether this one came to the end.
+            yield from until_done(ops.partitions[1:], self._rescore)
+            yield from until_done(ops.partitions[:1], self._rescore)
         self._ops = ops
         return ops
 
@@ -100,6 +108,7 @@ class SharedFlows(Generic[O]):
         opening = self._open_one(Partition(namespace, 0), proposal, follow=False)
         first = (yield from together(Batch([opening], patient=True)))[0]
         config = SharedConfig.from_fields(first)
+        self._unscored = first["scored"] != config.policy
         stale = [
             p for p in Keyspace(namespace, config.partitions).partitions if p.number or not _settled(first, config)
         ]
@@ -115,11 +124,26 @@ class SharedFlows(Generic[O]):
         entries, size = config.bounds(partition.number)
         share = "share" if follow else "default"
         rows += ("bound_entries", entries, share, "bound_bytes", size, share, "capacity", entries, "default")
-        for name, number in _START.items():
+        learned = {"rate": FIRST_RATE.get(config.policy, 0.0), "scored": config.policy}
+        for name, number in (_START | learned).items():
             rows += (name, number, "default")
         reconfigure = "1" if follow or self._request.reconfigure else ""
         values = OPEN.bind(state=partition.state, reconfigure=reconfigure, fields=rows)
         return Op(OPEN, values, self._decode_open)
+
+    def _rescore(self, part: Partition) -> Op[tuple[int, bool]]:
+        """Score some entries as the policy wants that the cache has now: (how many, more to do)."""
+        assert self.config is not None  # noqa: S101 - open() has just set it
+        values = RESCORE.bind(
+            state=part.state,
+            score=part.score,
+            usage=part.usage,
+            ghost=part.ghost,
+            ghost_old=part.ghost_old,
+            partitions=str(self.config.partitions),
+            limit=CHUNK,
+        )
+        return Op(RESCORE, values, lambda reply: (reply[0], bool(reply[1])))
 
     def _firmness(self, name: str, *, follow: bool) -> str:
         """How much a field is insisted on, in the words of lua/open.lua."""

@@ -25,7 +25,6 @@ local s = read_state(state, partitions)
 if not s then return stale() end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
-policy_request(s, 'get')
 
 local q = {id = id, check = check, stem = stem, levels = levels, ambiguous = ambiguous}
 local level, found, u, entry = content_find(g, q, now, content_bury(g, s))
@@ -36,6 +35,7 @@ if u then
   redis.call('HINCRBY', state, level .. '_hits', 1)
   reply = content_reply(g, level, found, entry, now, text)
 elseif final == '1' then
+  policy_request(s, 'miss')
   s.misses = s.misses + 1
   if level == 'ambiguous' then
     redis.call('HINCRBY', state, level, 1)

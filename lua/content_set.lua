@@ -26,17 +26,17 @@ if not s then return stale() end
 if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
-policy_request(s, 'put')
 content_reap(g, s, now, 8)
 local old = content_remove(g, s, id)
 if size > s.bound_bytes then
   write_state(state, s)
   return -1
 end
-content_evict(g, s, 1, size, 1000000)
-
+policy_request(s, 'put', size)
 local u = {count = 0, last = now, size = size, cost = 0, deadline = 0, ttl = s.ttl_ms}
-u.f = old and old.f or ghost_recall(ghost, ghost_old, s, id)
+ghost_recall(g, s, id, u, old)
+content_evict(g, s, 1, size, 1000000, u)
+
 redis.call('HSET', entries .. id, 's', signature, 'd', digest, 'o', text, 'v', check, 'w', s.tick)
 if u.ttl > 0 then
   u.deadline = now + u.ttl

@@ -24,6 +24,7 @@ if id ~= '' then
   s.hits = s.hits + 1
   redis.call('HINCRBY', state, level .. '_hits', 1)
 else
+  policy_request(s, 'miss')
   s.misses = s.misses + 1
   if level == 'ambiguous' then redis.call('HINCRBY', state, level, 1) end
 end

@@ -24,7 +24,6 @@ local s = read_hot(state, partitions)
 if not s then return stale() end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
-policy_request(s, 'get')
 
 local g = {score = score, usage = usage, deadline = deadline, entries = entries}
 local found, u, entry = smart_find(g, id, key, wanted, wanted_id, now)
@@ -34,6 +33,7 @@ if u then
   s.saved_ms = s.saved_ms + u.cost
   emit(events, s, 'HIT', key, '')
 else
+  policy_request(s, 'miss')
   s.misses = s.misses + 1
   emit(events, s, 'MISS', key, found)
 end

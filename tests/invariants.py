@@ -25,13 +25,14 @@ LATE_MS = 1000
 """How much later than its entry's deadline a key's own time to live may lie within one reading."""
 
 PERMANENT = ("state", "score", "usage", "deadline", "ghost", "ghost_old", "events", "edges", "relics", "histories")
-PERMANENT += ("learned", "prefixes", "indexed")
-PERMANENT_PREFIXES = ("e:", "r:", "v:")
-TEMPORARY_PREFIXES = ("q:", "h:", "l:")
+PERMANENT += ("learned", "prefixes", "indexed", "queue", "queue_low", "delayed", "dead", "workers")
+PERMANENT_PREFIXES = ("e:", "r:", "v:", "t:")
+TEMPORARY_PREFIXES = ("q:", "h:", "l:", "w:")
 TYPES = {
-    **dict.fromkeys(("state", "usage", "ghost", "ghost_old", "edges", "indexed", "e:"), "hash"),
+    **dict.fromkeys(("state", "usage", "ghost", "ghost_old", "edges", "indexed", "e:", "t:", "w:"), "hash"),
     **dict.fromkeys(("score", "deadline", "relics", "histories", "learned", "prefixes", "l:"), "zset"),
-    "events": "stream",
+    **dict.fromkeys(("delayed", "dead", "workers", "predicted"), "zset"),
+    **dict.fromkeys(("events", "queue", "queue_low"), "stream"),
     "q:": "string",
     "r:": "set",
     "v:": "list",
@@ -40,6 +41,12 @@ TYPES = {
 STREAM_NODE = 100
 """XADD MAXLEN ~ trims whole nodes of this many events."""
 SUCCESSORS = 32
+RATES = {"adaptive": (0.2, 2), "cost": (0.5, 2), "windowed": (0, 1)}
+"""What a policy may learn."""
+PATIENCE = 64
+"""Misses that a later put may answer."""
+GHOSTS = {"adaptive": 1.25, "cost": 1.25, "windowed": 2}
+"""Keys that one generation of ghosts may hold, in entries."""
 
 
 @dataclass
@@ -106,7 +113,7 @@ class Usage:
     @classmethod
     def parse(cls, text: bytes) -> Usage:
         count, last, size, cost, deadline, ttl, f = text.split(b" ")
-        return cls(int(count), int(last), int(size), float(cost), int(deadline), int(ttl), float(f))
+        return cls(int(count), int(last), int(size), float(cost), int(deadline), int(ttl), float(f.rstrip(b"rw")))
 
 
 def split(packed: bytes) -> list[bytes]:
@@ -164,7 +171,9 @@ def whole_state(part: Partition) -> Iterator[str]:
     for name in ("t", "r", "saved_ms", "p1", "rate"):
         if not math.isfinite(part.number(name)) or part.number(name) < 0:
             yield f"{name} is {part.state[name]}"
-    if not 0.2 <= part.number("rate") <= 2 or part.number("p1") > 1 or part.state["asked"] not in "01":
+    least, most = RATES.get(part.state["policy"], (0, 0))
+    rate_fits = least <= part.number("rate") <= most or part.state["scored"] != part.state["policy"]
+    if not rate_fits or part.number("p1") > 1 or not 0 <= part.number("asked") <= PATIENCE:
         yield f"a clock of the policy is out of its range: {part.state}"
     if part.number("capacity") < 1:
         yield f"capacity is {part.state['capacity']}"
@@ -191,6 +200,24 @@ def stream(part: Partition) -> Iterator[str]:
 # SmartCache
 
 
+def queue(part: Partition) -> Iterator[str]:
+    """A task is in one place: a stream entry that it names, `delayed`, or `dead`."""
+    tasks, delayed, dead = part.many("t:"), part.one("delayed", {}), part.one("dead", {})
+    places: dict[bytes, list[bytes]] = {}
+    for name in ("queue", "queue_low"):
+        for entry, fields in part.one(name, []):
+            places.setdefault(fields[b"t"], []).append(entry)
+    for one, stored in tasks.items():
+        entry = stored.value[b"e"]
+        where = (one in delayed) + (one in dead) + (entry in places.get(one, ()))
+        if where != 1:
+            yield f"the task {one.hex()} is in {where} places"
+        if one[:ID] != key_id(stored.value[b"k"]) or one[ID:] != hash_id(stored.value[b"h"]):
+            yield f"the task {one.hex()} is about another key or hash"
+    for one in dead.keys() - tasks.keys():
+        yield f"the dead letter {one.hex()} says nothing"
+
+
 def entries(part: Partition) -> Iterator[str]:
     """Members of score and usage are the same, each has its entry or a deadline in the past; no entry is on its own."""
     score, usage, deadline, stored = part.score, part.usage, part.deadline, part.many("e:")
@@ -215,7 +242,7 @@ def identity(part: Partition) -> Iterator[str]:
     count = int(part.number("partitions"))
     for one, stored in part.many("e:").items():
         entry = stored.value
-        if set(entry) != {b"k", b"h", b"i", b"o", b"m", b"t", b"w"}:
+        if set(entry) - {b"p"} != {b"k", b"h", b"i", b"o", b"m", b"t", b"w"}:
             yield f"the entry {one.hex()} has the fields {sorted(entry)}"
             continue
         if key_id(entry[b"k"]) != one[:ID] or hash_id(entry[b"h"]) != entry[b"i"]:
@@ -360,7 +387,8 @@ def ghosts(part: Partition) -> Iterator[str]:
     """What is remembered of evicted keys is bounded, and not about keys that are there."""
     for name in ("ghost", "ghost_old"):
         remembered = part.one(name, {})
-        if len(remembered) > part.number("bound_entries") and not part.lowered:
+        most = GHOSTS.get(part.state["policy"], 0) * part.number("bound_entries")
+        if len(remembered) > math.ceil(most) and not part.lowered:
             yield f"{name} remembers {len(remembered)} keys"
         for one in remembered.keys() & part.score.keys():
             if len(one) == ID:
@@ -372,6 +400,6 @@ def ghosts(part: Partition) -> Iterator[str]:
 
 Rule = "Callable[[Partition], Iterator[str]]"
 COMMON = (known_keys, whole_state, requests, stream)
-SMART = (entries, identity, deadlines, bounds, graph, relics, dependencies, versions, histories, lessons, ghosts)
+SMART = (queue, entries, identity, deadlines, bounds, graph, relics, dependencies, versions, histories, lessons, ghosts)
 KINDS: dict[str, tuple[Any, ...]] = {"smart": SMART}
 """What else holds for a kind of cache; a test module may add its own."""

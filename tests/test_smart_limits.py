@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import random
 
 import pytest
 
 from distcache.errors import ValueTooLarge
-from distcache.keys import Partition, key_id
+from distcache.keys import Partition
 
 PART = Partition("smart", 0)
 MB = 1024 * 1024
@@ -177,101 +176,6 @@ def test_lru_freq_weighs_a_hit_like_300_seconds(smart, backend):
         put(cache, "b")
         put(cache, "c")
         assert evicted(cache) == [first]
-
-
-class Adaptive:
-    """The policy as POLICIES.md says it, in plain Python: one request is a get, or a put that no get came before."""
-
-    H = 16
-
-    def __init__(self, bound):
-        self.bound = bound
-        self.t = self.r = 0.0
-        self.rate, self.p1 = 0.7, 0.5
-        self.entries, self.scores = {}, {}
-        self.ghost, self.older = {}, {}
-        self.evictions, self.asked = 0, False
-        self.gone = []
-
-    def request(self, kind):
-        if kind == "put" and self.asked:
-            self.asked = False
-            return
-        self.asked = kind == "get"
-        self.t += 1 / self.bound / self.H
-        self.r += self.rate / self.bound
-
-    def access(self, key, f, count):
-        f = self.t + math.log2(1 + 2 ** (f - self.t))
-        self.entries[key] = (f, count)
-        self.scores[key] = f + self.r
-
-    def get(self, key):
-        self.request("get")
-        if key in self.entries:
-            f, count = self.entries[key]
-            self.access(key, f, count + 1)
-        return key in self.entries
-
-    def put(self, key):
-        self.request("put")
-        if key in self.entries:
-            f = self.entries.pop(key)[0]
-            del self.scores[key]
-        else:
-            f = None
-        while len(self.entries) >= self.bound:
-            self.evict()
-        self.access(key, self.recall(key) if f is None else f, 0)
-
-    def evict(self):
-        key = min(self.scores, key=lambda one: (self.scores[one], key_id(one.encode())))
-        f, count = self.entries.pop(key)
-        del self.scores[key]
-        self.evictions += 1
-        self.gone.append(key)
-        self.p1 += ((count == 0) - self.p1) / self.bound
-        self.ghost[key] = (f, count, self.evictions)
-        if len(self.ghost) >= self.bound:
-            self.ghost, self.older = {}, self.ghost
-
-    def recall(self, key):
-        remembered = self.ghost.pop(key, None)
-        if remembered is None:
-            remembered = self.older.pop(key, None)
-        self.older.pop(key, None)
-        if remembered is None:
-            return self.t - 2000
-        f, count, number = remembered
-        if self.evictions - number <= self.bound:
-            self.learn(count)
-        return f
-
-    def learn(self, count):
-        once, more = max(self.p1, 1e-9), max(1 - self.p1, 1e-9)
-        weight = 4 / self.bound
-        change = weight * min(max(more / once, 1), 20) if count == 0 else -weight * min(max(once / more, 1), 20)
-        self.rate = min(max(self.rate * 2**change, 0.2), 2)
-
-
-@pytest.mark.parametrize("skew", [0.6, 1.4])
-def test_adaptive_is_what_the_specification_says(smart, backend, skew):
-    cache = smart(max_entries=8, policy="adaptive", events=["EVICT"], history=0)
-    model, chance = Adaptive(8), random.Random(7)
-    weights = [1 / (rank + 1) ** skew for rank in range(40)]
-    for _ in range(250):
-        key = f"k{chance.choices(range(40), weights)[0]}"
-        assert (cache.get(key) is not None) == model.get(key)
-        if key not in model.entries or chance.random() < 0.1:
-            put(cache, key)
-            model.put(key)
-    assert evicted(cache) == model.gone
-    assert len(model.gone) > 50
-    state = {name: float(backend.client.hget(PART.state, name)) for name in ("t", "r", "rate", "p1")}
-    assert state == pytest.approx({name: getattr(model, name) for name in state}, rel=1e-9)
-    assert model.rate != 0.7, "it learned something"
-    scores = dict(backend.client.zrange(PART.score, 0, -1, withscores=True))
-    assert scores == pytest.approx({key_id(key.encode()): points for key, points in model.scores.items()}, rel=1e-12)
 
 
 def test_adaptive_resists_a_scan(smart):

@@ -1,35 +1,77 @@
--- What the adaptive policy remembers of keys that it evicted, and learns when one of them is put again.
--- ghost_add(ghost, old, s, id, u): remember a victim. Two generations, so that forgetting is one UNLINK.
--- ghost_recall(ghost, old, s, id): the frequency of a remembered key, else that of a new one. Its return says that it
--- left too soon: recency weighs more if it had been used once, frequency if more often; the rarer of the two kinds of
--- victim (p1: the share used once) counts for more.
-local function ghost_add(ghost, old, s, id, u)
-  if s.policy ~= 'adaptive' then return end
-  local once = u.count == 0 and 1 or 0
-  s.p1 = s.p1 + (once - s.p1) / s.capacity
-  redis.call('HSET', ghost, id, string.format('%.17g %d %d', u.f, u.count, s.evictions))
-  if redis.call('HLEN', ghost) >= s.capacity then
-    redis.call('UNLINK', old)
-    redis.call('RENAME', ghost, old)
+-- What the policies that count by F remember of keys that they evicted, and learn when one of them is put again.
+-- Two generations of a hash id -> 'F kind number', so that forgetting is one UNLINK. `kind` is 1 if the victim had been
+-- used once (windowed: was evicted from the window), `number` that of its eviction.
+--
+-- ghost_add(g, s, id, u): remember a victim.
+-- ghost_recall(g, s, id, u, old): what is known of a key that is put goes into u.f and u.mark; `old` is the use of the
+-- value it replaces. Counts the access. Marks: 'w' in the window; 'r' not the key's first use.
+--@include window
+local function ghost_add(g, s, id, u)
+  local row = POLICIES[s.policy]
+  if not row.life then return end
+  local kind
+  if s.policy == 'windowed' then
+    kind = u.mark == 'w' and 1 or 0
+  else
+    kind = u.count == 0 and u.mark ~= 'r' and 1 or 0
+  end
+  s.p1 = s.p1 + (kind - s.p1) / s.capacity
+  redis.call('HSET', g.ghost, id, string.format('%.17g %d %d', u.f, kind, s.evictions))
+  if redis.call('HLEN', g.ghost) >= row.ghosts * s.capacity then
+    redis.call('UNLINK', g.ghost_old)
+    redis.call('RENAME', g.ghost, g.ghost_old)
   end
 end
 
-local function ghost_learn(s, count)
-  local once = math.max(s.p1, 1e-9)
-  local more = math.max(1 - s.p1, 1e-9)
-  local weight = count == 0 and more / once or -once / more
-  local step = math.max(1, math.min(20, math.abs(weight))) * 4 / s.capacity
-  if weight < 0 then step = -step end
-  s.rate = math.max(0.2, math.min(2, s.rate * 2 ^ step))
+-- The victim left too soon: more recency (a wider window) if it was of the first kind, else less. The rarer of the two
+-- kinds counts for more.
+local function ghost_learn(s, kind)
+  local row = POLICIES[s.policy]
+  local once, more = math.max(s.p1, 1e-9), math.max(1 - s.p1, 1e-9)
+  local weight
+  if kind == 1 then
+    weight = math.max(1, math.min(20, more / once))
+  else
+    weight = -math.max(1, math.min(20, once / more))
+  end
+  if s.policy == 'windowed' then
+    s.rate = math.max(1 / s.capacity, math.min(0.8, s.rate + weight / s.capacity))
+  else
+    s.rate = math.max(row.least, math.min(row.most, s.rate * 2 ^ (weight * 4 / s.capacity)))
+  end
 end
 
-local function ghost_recall(ghost, old, s, id)
-  if s.policy ~= 'adaptive' then return policy_new(s) end
-  local remembered = redis.call('HGET', ghost, id) or redis.call('HGET', old, id)
-  if not remembered then return policy_new(s) end
-  redis.call('HDEL', ghost, id)
-  redis.call('HDEL', old, id)
-  local f, count, number = string.match(remembered, '^(%S+) (%d+) (%d+)$')
-  if s.evictions - tonumber(number) <= s.capacity then ghost_learn(s, tonumber(count)) end
-  return tonumber(f)
+-- The F of a remembered key, which is forgotten with that; nil if it is not remembered.
+local function ghost_take(g, s, id)
+  for _, generation in ipairs({g.ghost, g.ghost_old}) do
+    local f, kind, number = string.match(redis.call('HGET', generation, id) or '', '^(%S+) (%d) (%d+)$')
+    if f then
+      redis.call('HDEL', generation, id)
+      if s.evictions - tonumber(number) <= s.capacity then ghost_learn(s, tonumber(kind)) end
+      return tonumber(f)
+    end
+  end
+end
+
+local function ghost_recall(g, s, id, u, old)
+  u.f, u.mark = s.t - 2000, ''
+  if not POLICIES[s.policy].life then return end
+  local known = old and old.f or ghost_take(g, s, id)
+  u.f = known or u.f
+  policy_count(s, u)
+  if s.policy ~= 'windowed' then
+    u.mark = known and 'r' or ''
+  elseif not (old and old.mark ~= 'w') then
+    local _, least
+    if known then _, least = window_least(g) end
+    u.mark = known and window_passes(u, least) and '' or 'w'
+  end
+end
+
+-- policy_victim(g, s, incoming): the id of the entry to evict next.
+local function policy_victim(g, s, incoming)
+  if s.policy == 'windowed' then return window_victim(g, s, incoming) end
+  local least = redis.call('ZRANGE', g.score, 0, 0, 'WITHSCORES')
+  if s.policy == 'gdsf' then s.r = tonumber(least[2]) end
+  return least[1]
 end

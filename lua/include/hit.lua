@@ -1,8 +1,9 @@
 -- hit(g, s, id, u, now): one use of an entry: count, recency, score, and with sliding expiry a later deadline.
 local function hit(g, s, id, u, now)
+  policy_request(s, 'hit', u.size)
   u.count = u.count + 1
   u.last = now
-  local points = policy_score(s, u)
+  policy_count(s, u)
   if s.sliding == 1 and u.ttl > 0 then
     u.deadline = now + u.ttl
     redis.call('ZADD', g.deadline, u.deadline, id)
@@ -12,5 +13,6 @@ local function hit(g, s, id, u, now)
     end
   end
   redis.call('HSET', g.usage, id, format_usage(u))
-  redis.call('ZADD', g.score, points, id)
+  -- In the window, a use is counted and the order of arrival stays.
+  if u.mark ~= 'w' or s.policy ~= 'windowed' then redis.call('ZADD', g.score, policy_score(s, u), id) end
 end

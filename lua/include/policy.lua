@@ -1,32 +1,54 @@
 -- The eviction policies. A score is static: written when a key is accessed, never scanned again; lowest goes first.
 --
---   name      score after an access
---   adaptive  F + R: log2 of a decayed count, plus a recency clock whose speed R learns from what comes back
+--   adaptive  F + R: log2 of a decayed count, plus a recency clock whose speed is learned from what comes back
+--   cost      F + R + log2(cost / size), on a clock of bytes
+--   windowed  F, behind a FIFO window: see `window`
+--   gdsf      L + count * cost / size, L the last victim's score
 --   lru       the tick of the access
 --   lru_freq  0.3 * hits + 0.001 * last access (s): the order of 0.3 * hits - 0.001 * idle seconds, made static
 --
--- Time is counted in requests. A request is a get, or a put that no get came before; `asked` tells them apart.
-local FREQUENCY_LIFE = 16  -- in cache sizes: requests after which a count weighs half
+-- A row has a `life` where the policy counts by F: h, a count weighs half after h times C requests. Then s.t is the
+-- clock T; s.r the recency clock R, s.rate its speed, which is `first` and learned between `least` and `most` (windowed:
+-- s.rate is the window's share of C); s.p1 the share of victims that had been used once (windowed: that left the window); `ghosts` is
+-- how many times C one generation of ghosts holds. gdsf keeps L in s.r.
+-- distcache/policies.py says the same in Python, with the sources; a test runs both on the same requests.
+local POLICIES = {
+  adaptive = {life = 16, first = 0.7, least = 0.2, most = 2, ghosts = 1.25},
+  cost = {life = 16, first = 1, least = 0.5, most = 2, ghosts = 1.25},
+  windowed = {life = 8, first = 0.1, ghosts = 2},
+  gdsf = {}, lru = {}, lru_freq = {},
+}
 
-local function policy_request(s, kind)
-  if kind == 'put' and s.asked == 1 then
-    s.asked = 0
-    return
+-- policy_request(s, kind, size): time goes on. It is counted in requests: a 'hit', a 'miss', and a 'put' that answers no
+-- miss. A miss does not know its size, so the clock of bytes goes on when it is answered.
+local function policy_request(s, kind, size)
+  local life = POLICIES[s.policy].life
+  local counts = true
+  if kind == 'miss' then
+    s.asked = math.min(s.asked + 1, 64)
+  elseif kind == 'put' and s.asked > 0 then
+    s.asked = s.asked - 1
+    counts = s.policy == 'cost'
   end
-  s.asked = kind == 'get' and 1 or 0
-  local step = 1 / s.capacity
-  s.t = s.t + step / FREQUENCY_LIFE
+  if not (life and counts) then return end
+  local step = s.policy == 'cost' and (size or 0) / s.bound_bytes or 1 / s.capacity
+  s.t = s.t + step / life
   s.r = s.r + s.rate * step
 end
 
--- policy_score(s, u): the score of an entry that is accessed now; u.count is up to date.
--- u.at (s) stands for the access's time where an entry was brought in from a file.
-local function policy_score(s, u)
-  if s.policy == 'lru' then return s.tick end
-  if s.policy == 'lru_freq' then return 0.3 * u.count + 0.001 * (u.at or s.tick / 1000000) end
-  u.f = s.t + math.log(1 + 2 ^ (u.f - s.t)) / math.log(2)
-  return u.f + s.r
+-- policy_count(s, u): the entry is accessed now.
+local function policy_count(s, u)
+  if POLICIES[s.policy].life then u.f = s.t + math.log(1 + 2 ^ (u.f - s.t)) / math.log(2) end
 end
 
--- policy_new(s): the frequency of a key never seen before; its first policy_score() must give F = T.
-local function policy_new(s) return s.t - 2000 end
+-- policy_score(s, u): the score of an entry that was just accessed; u.count is up to date.
+-- u.at (s) stands for the access's time where an entry was brought in from a file.
+local function policy_score(s, u)
+  if s.policy == 'adaptive' then return u.f + s.r end
+  if s.policy == 'lru' then return s.tick end
+  if s.policy == 'lru_freq' then return 0.3 * u.count + 0.001 * (u.at or s.tick / 1000000) end
+  if s.policy == 'windowed' then return u.mark == 'w' and s.tick - 9007199254740992 or u.f end
+  local cost, size = math.max(u.cost, 1), math.max(u.size, 1)
+  if s.policy == 'gdsf' then return s.r + (u.count + 1) * cost / size end
+  return u.f + s.r + (math.log(cost) - math.log(size)) / math.log(2)
+end

@@ -1,18 +1,20 @@
--- smart_evict(g, s, more_entries, more_bytes, limit): evict by score until that much more fits the bounds, at most
--- `limit` entries; true when it fits. Relics over the bound go too, and what depends on them with them: without the
+-- smart_evict(g, s, more_entries, more_bytes, limit, u): evict until that much more fits the bounds, at most `limit`
+-- entries; true when it fits. `u` is the use of the entry to come, if one is. Relics over the bound go too, and what depends on them with them: without the
 -- edges an invalidation could not reach it.
-local function smart_evict(g, s, more_entries, more_bytes, limit)
+local function smart_evict(g, s, more_entries, more_bytes, limit, u)
+  local incoming = u and u.mark == 'w' and 1 or 0
   local entries = redis.call('ZCARD', g.score)
   while entries > 0 and limit > 0 do
     local crowded = entries + more_entries > s.bound_entries
     if not crowded and s.bytes + more_bytes <= s.bound_bytes then break end
     s.capacity = crowded and s.bound_entries or entries
-    local id = redis.call('ZRANGE', g.score, 0, 0)[1]
-    local _, u = smart_drop(g, s, id, crowded and 'LRU eviction' or 'LRU eviction (size limit)')
+    local id = policy_victim(g, s, incoming)
+    local _, used = smart_drop(g, s, id, crowded and 'LRU eviction' or 'LRU eviction (size limit)')
     s.evictions = s.evictions + 1
-    if u then ghost_add(g.ghost, g.ghost_old, s, id, u) end
+    if used then ghost_add(g, s, id, used) end
     entries = entries - 1
     limit = limit - 1
   end
+  if s.policy == 'windowed' then window_settle(g, s, incoming) end
   return entries == 0 or (entries + more_entries <= s.bound_entries and s.bytes + more_bytes <= s.bound_bytes)
 end

@@ -1,32 +1,46 @@
 -- smart_store(g, s, new, now): store an output: replace or keep older versions, evict what must go, index, record,
 -- tell. True; false when the cache could never hold it (older values go too). The caller has counted the tick, and
 -- writes the state back.
+--@include clock
+--@include state
+--@include stale
+--@include emit
+--@include usage
+--@include policy
+--@include ghost
+--@include edges
+--@include smart_remove
+--@include smart_reap
+--@include smart_evict
+--@include closure
+--@include forget_relics
+--@include demote
+--@include record
 local function smart_store(g, s, new, now)
   local id, entry = new.id, g.entries .. new.id
-  policy_request(s, 'put')
   if new.size > s.bound_bytes then
     smart_drop_key(g, s, id, 'replaced by a value over the limit')
     return false
   end
+  policy_request(s, 'put', new.size)
 
-  local f = nil
+  local old = nil
   local before = redis.call('HGET', entry, 'h')
   if before and before ~= new.hash and s.versions > 1 then
     demote(g, id)
   else
-    local old = smart_remove(g, s, id)
-    f = old and old.f
+    old = smart_remove(g, s, id)
   end
   -- Before anything else goes: what this output depends on leaves its edges behind, if it goes to make room.
   relink(g, id, new.links)
   smart_reap(g, s, now, 8)
   if redis.call('EXISTS', entry .. new.hash_id) == 1 then smart_drop(g, s, id .. new.hash_id, 'replaced') end
   trim_versions(g, s, id, s.versions - 1)
-  smart_evict(g, s, 1, new.size, 1000000)
-
   local u = {count = 0, last = now, size = new.size, cost = new.cost, deadline = 0}
+  ghost_recall(g, s, id, u, old)
+  smart_evict(g, s, 1, new.size, 1000000, u)
+
   local written = now
-  u.f = f or ghost_recall(g.ghost, g.ghost_old, s, id)
   u.ttl = new.ttl_ms == '' and s.ttl_ms or tonumber(new.ttl_ms)
   if new.imported ~= '' then
     local count, last, at = string.match(new.imported, '^(%d+) (%d+) (%d+)$')
