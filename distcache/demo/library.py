@@ -116,14 +116,24 @@ def imports(module: Module, code: CodeType, library: Collection[str]) -> list[st
 
 
 def _import_statements(module: Module, code: CodeType) -> Iterator[tuple[str, tuple[str, ...]]]:
-    if _IMPORT in code.co_code[::2]:
-        steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
-        for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
-            if step.opcode == _IMPORT:
-                yield _absolute(module, level.argval, step.argval), names.argval or ()
+    """What each import statement names: a module, and names in it."""
+    steps = [step for step in _until_last_import(code) if step.opname != "EXTENDED_ARG"]
+    for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
+        if step.opcode == _IMPORT:
+            yield _absolute(module, level.argval, step.argval), names.argval or ()
     for inner in code.co_consts:
         if isinstance(inner, CodeType) and not inner.co_flags & _FUNCTION:  # the body of a class
             yield from _import_statements(module, inner)
+
+
+def _until_last_import(code: CodeType) -> Iterator[dis.Instruction]:
+    """The instructions up to the last import, which mostly stands near the top: decoding is slow."""
+    last = code.co_code[::2].rfind(_IMPORT)
+    if last < 0:
+        return iter(())
+    return dis.get_instructions(
+        code.replace(co_code=code.co_code[: 2 * last + 2], co_linetable=b"", co_exceptiontable=b"")
+    )
 
 
 def _absolute(module: Module, level: int, name: str) -> str:

@@ -11,6 +11,7 @@ import threading
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
+from shlex import quote as quoted
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -22,6 +23,7 @@ from distcache.demo import act_build, act_proxies
 from distcache.demo.stage import Stage
 from distcache.engine import keeper
 from distcache.engine.embedded import EmbeddedServer
+from distcache.errors import ConfigError
 from distcache.keys import LAYOUT
 
 if TYPE_CHECKING:
@@ -42,23 +44,24 @@ def run(*, url: str | None, keep: Path | None, machines: int, limit: int | None,
     with ExitStack() as stack:
         stack.enter_context(_sigterm_as_exit())
         folder = stack.enter_context(_folder(keep))
-        namespace = "demo" if keep and not url else f"demo-{uuid4().hex[:12]}"
+        namespace = f"demo-{uuid4().hex[:12]}" if url else "demo"
         url = stack.enter_context(_borrowed(url, namespace) if url else _embedded(folder / "cache"))
         stage = Stage(url, namespace, folder, machines, limit, sabotage)
         seen = [act(stage) for act in ACTS]
         _close(stage, seen, perf_counter() - began)
-    if keep and not stage.failed:
-        stage.say(f"Kept: distcache stats --dir '{folder / 'cache'}' --namespace {namespace}-build")
+        if keep and stage.url.startswith("embedded"):
+            stage.say(
+                f"To look inside: distcache stats --dir {quoted(str(folder / 'cache'))} --namespace {namespace}-build"
+            )
     return not stage.failed
 
 
 def _close(stage: Stage, seen: list[str], seconds: float) -> None:
     """The last sentence."""
     if stage.failed:
-        stage.say(f"\n[bold red]{len(stage.failed)} checks failed[/] in {seconds:.0f} s; the first: {stage.failed[0]}.")
+        stage.say(f"\n[bold red]Failed checks: {len(stage.failed)}[/], the first: {stage.failed[0]}.")
     else:
-        text = "; ".join(seen)
-        stage.say(f"\n[bold green]All as it should be[/] in {seconds:.0f} s: {text}.")
+        stage.say(f"\n[bold green]All as it should be[/] in {seconds:.0f} s: {'; '.join(seen)}.")
 
 
 @contextmanager
@@ -66,7 +69,8 @@ def _folder(keep: Path | None) -> Iterator[Path]:
     """The directory that is asked for, or one that is gone afterwards."""
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(keep / "library", ignore_errors=True)  # of an earlier run
+        if any(keep.iterdir()):
+            raise ConfigError(f"{str(keep)!r} is not empty; name a new directory, so that nothing in it is overwritten")
         yield keep.absolute()
         return
     folder = Path(tempfile.mkdtemp(prefix="distcache-demo-"))
