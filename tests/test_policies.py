@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from conftest import smart_on
+from invariants import Usage
 from servers import binaries
 
 from distcache.codec import pack
 from distcache.config import POLICIES
 from distcache.keys import Keyspace, key_id
 from distcache.policies import MODELS
-from distcache.shared import FIRST_RATE
+from distcache.shared import FIRST_RATE, RESCORE
 from distcache.smart.ops import GET, PUT, SmartOps
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
@@ -158,3 +159,74 @@ def test_lua_and_model_agree(real, opener, tmp_path, policy, workload, bounded_b
 def test_each_policy_has_its_model():
     assert set(MODELS) == set(POLICIES)
     assert {name: model.learned for name, model in MODELS.items() if hasattr(model, "learned")} == FIRST_RATE
+
+
+def usages(backend):
+    return {one: Usage.parse(text) for one, text in backend.client.hgetall(PART.usage).items()}
+
+
+def state(backend):
+    return {name.decode(): value.decode() for name, value in backend.client.hgetall(PART.state).items()}
+
+
+def filled(backend, smart, policy):
+    """A cache of 700 entries, the last of them used more than once."""
+    cache = smart(max_entries=700, policy=policy, events=["EVICT"], history=0)
+    wire = Wire(backend)
+    wire.send([wire.put(b"%d" % number, 1000, 10) for number in range(700)])
+    wire.send([wire.get(b"%d" % number) for number in range(600, 700) for _ in range(3)])
+    return cache, wire
+
+
+SCORES = {
+    "lru": lambda u, _state: u.last * 1000,
+    "lru_freq": lambda u, _state: 0.3 * u.count + 0.001 * u.last / 1000,
+    "gdsf": lambda u, state: float(state["r"]) + (u.count + 1) * u.cost / u.size,
+    "windowed": lambda u, _state: u.f,
+}
+
+
+CHANGES = [(ONE, before, after) for before in POLICIES for after in POLICIES if before != after]
+
+
+@pytest.mark.parametrize(("real", "before", "after"), CHANGES, indirect=["real"])
+def test_every_entry_is_scored_anew(real, opener, tmp_path, before, after):
+    smart = smart_on(real, opener, tmp_path)
+    _cache, wire = filled(real, smart, before)
+    smart(max_entries=700, policy=after, reconfigure=True)
+    now = state(real)
+    assert (now["policy"], now["scored"]) == (after, after)
+    scores, used = dict(real.client.zrange(PART.score, 0, -1, withscores=True)), usages(real)
+    if after in SCORES:
+        assert scores == pytest.approx({one: SCORES[after](u, now) for one, u in used.items()}, rel=1e-12)
+    wire.send([wire.put(b"new %d" % number, 1000, 10) for number in range(100)])
+    popular = {key_id(b"%d" % number) for number in range(600, 700)}
+    assert len(evictions(real)) == 100
+    assert popular.isdisjoint(evictions(real)), "what was used stays"
+
+
+def test_the_next_client_ends_what_another_has_begun(real, opener, tmp_path):
+    smart = smart_on(real, opener, tmp_path)
+    _cache, wire = filled(real, smart, "lru")
+    real.client.hset(PART.state, "policy", "adaptive")
+    slots = (PART.state, PART.score, PART.usage, PART.ghost, PART.ghost_old, "1", 50)
+    looked_at, more = real.client.evalsha(real.client.script_load(RESCORE.text), 5, *slots)
+    assert 50 <= looked_at < 400
+    assert more == 1
+    assert state(real)["scored"] == "lru"
+    wire.send([wire.get(b"5"), wire.put(b"between", 10, 1)])
+    real.check()
+    smart()
+    assert state(real)["scored"] == "adaptive"
+    assert max(points for _one, points in real.client.zrange(PART.score, 0, -1, withscores=True)) < 100
+
+
+def test_all_partitions_are_scored_anew(real, opener, tmp_path):
+    smart = smart_on(real, opener, tmp_path)
+    cache = smart(max_entries=100, partitions=3, policy="lru")
+    for number in range(30):
+        cache.put(f"k{number}", "x", "h")
+    smart(policy="windowed", reconfigure=True)
+    for part in Keyspace("smart", 3).partitions:
+        assert real.client.hget(part.state, "scored") == b"windowed"
+        assert all(points < 100 for _one, points in real.client.zrange(part.score, 0, -1, withscores=True))
