@@ -15,6 +15,9 @@ from distcache.errors import (
 )
 from distcache.smart.cache import AsyncSmartCache, SmartCache, create_smart_cache, get_smart_cache
 from distcache.smart.records import EntryInfo, HistoryRecord, Version
+from distcache.warmup.records import Compiled, QueuedTask, QueueStats, Task, WorkerInfo
+from distcache.warmup.warmer import Warmer
+from distcache.warmup.worker import Worker
 
 __version__ = "0.1.0"
 
@@ -22,6 +25,7 @@ __all__ = [
     "AsyncContentHashCache",
     "AsyncSmartCache",
     "CircuitOpen",
+    "Compiled",
     "ConfigError",
     "ConfigMismatch",
     "ContentHashCache",
@@ -30,11 +34,17 @@ __all__ = [
     "EntryInfo",
     "HistoryRecord",
     "Match",
+    "QueueStats",
+    "QueuedTask",
     "ServerError",
     "SmartCache",
+    "Task",
     "Unavailable",
     "ValueTooLarge",
     "Version",
+    "Warmer",
+    "Worker",
+    "WorkerInfo",
     "__version__",
     "base64_signature",
     "create_smart_cache",

@@ -25,7 +25,7 @@ class Partition:
     entries are named by digests of fixed length.
     """
 
-    def __init__(self, namespace: str, number: int) -> None:
+    def __init__(self, namespace: str, number: int) -> None:  # noqa: PLR0915 - one statement a name
         self.number = number
         self.tag = f"{{dc{LAYOUT}:{namespace}:{number}}}:".encode()
         name = self.tag.__add__
@@ -66,6 +66,24 @@ class Partition:
         """prefix; zset per key: the keys that came next -> aged count (log2)."""
         self.learned = name(b"learned")
         """zset: key id and key -> last observation; bounds the number of successor sets."""
+
+        # the warm-up queue
+        self.queue = name(b"queue")
+        """stream: tasks that were asked for, and those of changed dependencies."""
+        self.queue_low = name(b"queue_low")
+        """stream: predicted tasks and refreshes; read when `queue` has nothing."""
+        self.tasks = name(b"t:")
+        """prefix; hash per task: key, content hash, content, reason, tries, which stream entry stands for it."""
+        self.delayed = name(b"delayed")
+        """zset: task -> when its next try is due (ms)."""
+        self.dead = name(b"dead")
+        """zset: task -> when it was given up (ms); the newest 1000."""
+        self.predicted = name(b"predicted")
+        """zset: key id -> when it was predicted (ms); the newest 10,000, to tell how many misses had been."""
+        self.workers = name(b"workers")
+        """zset, in partition 0: worker -> when it was last seen (ms)."""
+        self.worker_records = name(b"w:")
+        """prefix; hash per worker: host, process, what it runs and has done."""
 
         # ContentHashCache
         self.prefixes = name(b"prefixes")

@@ -3,21 +3,6 @@
 --@include smart_keys
 --@include smart_new
 
---@include clock
---@include state
---@include stale
---@include emit
---@include usage
---@include policy
---@include ghost
---@include edges
---@include smart_remove
---@include smart_reap
---@include smart_evict
---@include closure
---@include forget_relics
---@include demote
---@include record
 --@include smart_store
 local s = read_state(state, partitions)
 if not s then return stale() end

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from distcache import config
-from distcache.client import AsyncClient, Engine, SyncClient
-from distcache.config import Default, Settings, SmartOptions
+from distcache.client import Engine
+from distcache.config import Settings, SmartOptions
 from distcache.smart import files
 from distcache.smart.flows import SmartFlows
+from distcache.smart.request import MAX_ENTRIES, MAX_SIZE_MB, smart_request
 from distcache.smart.whole import matching
+from distcache.warmup.surface import AsyncWarming, Warming
 
 if TYPE_CHECKING:
     import os
@@ -20,32 +22,8 @@ if TYPE_CHECKING:
 
     from distcache.smart.records import EntryInfo, HistoryRecord
 
-MAX_ENTRIES = Default(10_000)
-MAX_SIZE_MB = Default(500)
 
-
-def smart_request(engine: Engine, max_entries: int, max_size_mb: float, options: SmartOptions) -> config.Request:
-    """What these parameters ask of the shared config."""
-    entries, size = config.whole("max_entries", max_entries, 1), config.megabytes(max_size_mb)
-    given = {
-        "max_entries": None if isinstance(max_entries, Default) else entries,
-        "max_bytes": None if isinstance(max_size_mb, Default) else size,
-        "policy": options.get("policy"),
-        "ttl_ms": config.ttl_ms(options.get("ttl_seconds")),
-        "sliding": options.get("sliding"),
-        "versions": options.get("versions"),
-        "partitions": options.get("partitions"),
-        "events": config.event_kinds(options.get("events")),
-        "event_cap": options.get("event_cap"),
-        "history": options.get("history"),
-        "history_age_ms": config.ttl_ms(options.get("history_age_s")),
-    }
-    reconfigure = options.get("reconfigure")
-    proposal = {"kind": "smart", "max_entries": entries, "max_bytes": size}
-    return config.request(proposal, given, reconfigure=engine.embedded if reconfigure is None else reconfigure)
-
-
-class SmartCache(SyncClient):
+class SmartCache(Warming):
     """A shared cache of build outputs, found by key and content hash and invalidated by dependency.
 
     cache_dir: where the embedded server keeps its data, and where save() writes. max_entries, max_size_mb: bounds
@@ -70,8 +48,11 @@ class SmartCache(SyncClient):
         self.enable_warmup = enable_warmup
         settings = Settings.of(options, "smart")
         engine = Engine(options.get("url"), self.cache_dir)
-        self._flows = SmartFlows(smart_request(engine, max_entries, max_size_mb, options), settings, threading.get_ident)
+        self._flows = SmartFlows(
+            smart_request(engine, max_entries, max_size_mb, options), settings, threading.get_ident
+        )
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
+        self._prepare_warmup(self._flows, self.cache_dir, options)
         self._agree(self._flows.opened())
 
     def get(self, key: str, content_hash: str = "") -> str | bytes | None:
@@ -179,7 +160,7 @@ class SmartCache(SyncClient):
         self._run(self._flows.flush(), None)
 
 
-class AsyncSmartCache(AsyncClient):
+class AsyncSmartCache(AsyncWarming):
     """SmartCache for asyncio: the same parameters, the same methods to await. Connects at the first call."""
 
     def __init__(
@@ -197,6 +178,7 @@ class AsyncSmartCache(AsyncClient):
         engine = Engine(options.get("url"), self.cache_dir)
         self._flows = SmartFlows(smart_request(engine, max_entries, max_size_mb, options), settings, _task)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
+        self._prepare_warmup(self._flows, self.cache_dir, options)
 
     async def __aenter__(self) -> Self:
         """Agree on the shared config."""

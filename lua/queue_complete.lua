@@ -1,0 +1,34 @@
+-- A task is done: store its output, take it off the queue, tell. Refused when the worker has lost the task meanwhile.
+-- Returns 1 stored, 0 this request took effect before, -1 the cache could never hold it (the task stays), -2 refused.
+--@include smart_keys
+--@include smart_new
+local stream   = KEYS[16]  -- stream: where the task came from
+local tasks    = KEYS[17]  -- prefix of the tasks' hashes
+local entry    = ARGV[15]  -- the task's entry in the stream
+local task     = ARGV[16]  -- the task
+local consumer = ARGV[17]  -- the worker
+local reason   = ARGV[18]  -- why it was queued
+
+--@include smart_store
+--@include queue_move
+local s = read_state(state, partitions)
+if not s then return stale() end
+if redis.call('EXISTS', requests .. request) == 1 then return 0 end
+if not queue_owns(stream, entry, consumer) then return -2 end
+local now, us = clock()
+redis.call('SET', requests .. request, '1', 'PX', 60000)
+s.tick = math.max(us, s.tick + 1)
+if reason == 'predicted' then new.origin = reason end
+local stored = smart_store(g, s, new, now)
+write_state(state, s)
+if not stored then
+  redis.call('DEL', requests .. request)
+  return -1
+end
+queue_pull(stream, entry)
+redis.call('UNLINK', tasks .. task)
+redis.call('HINCRBY', state, 'warmups', 1)
+if reason == 'predicted' then redis.call('HINCRBY', state, 'warmed', 1) end
+local what = {predicted = 'predictive', dependency = 'dependency', refresh = 'refresh', manual = 'manual'}
+emit(events, s, 'WARMUP', key, string.format('%s warmup, time=%.0fms', what[reason] or 'manual', cost))
+return 1

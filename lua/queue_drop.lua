@@ -1,0 +1,17 @@
+-- Dead letters are dropped. Returns how many.
+--@include queue_keys
+local limit = tonumber(ARGV[2])    -- int: how many at most, if none are named
+local named, named_at = ARGV, 3    -- list: tasks; none for all
+
+--@include stale
+if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
+local chosen, dropped = {}, 0
+for i = named_at, #named do chosen[#chosen + 1] = named[i] end
+if #chosen == 0 then chosen = redis.call('ZRANGE', dead, 0, limit - 1) end
+for _, task in ipairs(chosen) do
+  if redis.call('ZREM', dead, task) == 1 then
+    redis.call('UNLINK', tasks .. task)
+    dropped = dropped + 1
+  end
+end
+return dropped

@@ -1,0 +1,19 @@
+-- What the queue holds: {in `high`, in `low`, of those with a worker, delayed, dead, ms since the oldest was queued}.
+--@include queue_keys
+
+--@include clock
+--@include stale
+if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
+local now = clock()
+local running, oldest = 0, now
+for _, stream in ipairs({high, low}) do
+  local pending = redis.pcall('XPENDING', stream, 'workers')
+  if not pending.err then running = running + tonumber(pending[1]) end
+  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  local queued = first and redis.call('HGET', tasks .. first[2][2], 'q')
+  if queued then oldest = math.min(oldest, tonumber(queued)) end
+end
+return {
+  redis.call('XLEN', high), redis.call('XLEN', low), running, redis.call('ZCARD', delayed), redis.call('ZCARD', dead),
+  now - oldest,
+}
