@@ -10,7 +10,7 @@ local text      = ARGV[7]  -- which hits send the original text: 'none', 'inexac
 local final     = ARGV[8]  -- '1': finding nothing is a miss; '': other partitions are asked next
 
 --@include clock
---@include state
+--@include hot_state
 --@include stale
 --@include usage
 --@include policy
@@ -21,13 +21,14 @@ local final     = ARGV[8]  -- '1': finding nothing is a miss; '': other partitio
 --@include content_range
 --@include content_find
 --@include content_reply
-local s = read_state(state, partitions)
+local s = read_hot(state, partitions)
 if not s then return stale() end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
 
 local q = {id = id, check = check, stem = stem, levels = levels, ambiguous = ambiguous}
-local level, found, u, entry = content_find(g, q, now, content_bury(g, s))
+local dead = {bytes = 0, expirations = 0}
+local level, found, u, entry = content_find(g, q, now, content_bury(g, dead))
 local reply = nil
 if u then
   hit(g, s, found, u, now)
@@ -42,5 +43,8 @@ elseif final == '1' then
     reply = {level}
   end
 end
-write_state(state, s)
+for name, change in pairs(dead) do
+  if change ~= 0 then redis.call('HINCRBY', state, name, change) end
+end
+write_hot(state, s)
 return reply

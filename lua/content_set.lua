@@ -30,6 +30,7 @@ content_reap(g, s, now, 8)
 local old = content_remove(g, s, id)
 if size > s.bound_bytes then
   write_state(state, s)
+  redis.call('DEL', requests .. request)  -- a repeat is told the same
   return -1
 end
 policy_request(s, 'put', size)

@@ -10,12 +10,12 @@ local id         = ARGV[2]  -- the entry's id, '' for a miss
 local level      = ARGV[3]  -- 'prefix', 'ambiguous' or 'absent'
 
 --@include clock
---@include state
+--@include hot_state
 --@include stale
 --@include usage
 --@include policy
 --@include hit
-local s = read_state(state, partitions)
+local s = read_hot(state, partitions)
 if not s then return stale() end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
@@ -29,5 +29,5 @@ else
   if level == 'ambiguous' then redis.call('HINCRBY', state, level, 1) end
 end
 if used then hit({score = score, usage = usage, deadline = deadline, entries = entries}, s, id, parse_usage(used), now) end
-write_state(state, s)
+write_hot(state, s)
 return used and 1 or 0

@@ -15,7 +15,7 @@ from twins import Twin
 
 from distcache import AsyncContentHashCache, ContentHashCache, SmartCache
 from distcache.content import text as texts
-from distcache.errors import ConfigError, ConfigMismatch, ServerError, Unavailable
+from distcache.errors import ConfigError, ConfigMismatch, ServerError, Unavailable, ValueTooLarge
 from distcache.keys import scope_id
 
 NOWHERE = "unix:///nowhere/at/all"
@@ -78,6 +78,15 @@ def test_a_set_that_is_sent_twice_takes_effect_once(content):
     cache._settle(cache.raw._executor.run(again))
     assert cache.get("text") == "3"
     assert cache.get_stats()["total_writes"] == 3
+
+
+def test_a_set_that_is_refused_twice_says_so_twice(content):
+    cache = content(max_size_mb=0.001)
+    flows = cache.raw._flows
+    refused = flows._prepare(texts.place(ROOT, "text"), b"text", "s" * 2000)(flows._ops)
+    for _ in range(2):
+        with pytest.raises(ValueTooLarge):
+            cache._settle(cache.raw._executor.run(refused))
 
 
 def test_a_namespace_holds_one_kind_of_cache(content, backend, tmp_path):
