@@ -52,7 +52,7 @@ _START = {
 """Where the clocks of a new partition start."""
 
 FIRST_RATE = {"adaptive": 0.7, "cost": 1.0, "windowed": 0.1}
-"""What the policies that learn start with; as in lua/include/policy.lua."""
+"""What the policies that learn start with; as in lua/rescore.lua."""
 
 
 class SharedFlows(Generic[O]):

@@ -14,6 +14,7 @@ local limit      = ARGV[2]  -- int: about how many entries to look at in this ca
 --@include stale
 --@include usage
 --@include policy
+local FIRST = {adaptive = 0.7, cost = 1, windowed = 0.1}  -- of s.rate, where it is learned
 local s = read_state(state, partitions)
 if not s then return stale() end
 local pass = redis.call('HMGET', state, 'scored', 'rescoring', 'rescored', 'span_ms')
@@ -25,7 +26,7 @@ if pass[2] ~= s.policy then
   -- What the policy before has learned means nothing to this one. Ages are measured by that of the next victim.
   local oldest = redis.call('HGET', usage, redis.call('ZRANGE', score, 0, 0)[1] or '')
   cursor, span = '0', math.max(1, now - (oldest and parse_usage(oldest).last or now))
-  s.r, s.rate, s.p1 = 0, POLICIES[s.policy].first or 0, 0.5
+  s.r, s.rate, s.p1 = 0, FIRST[s.policy] or 0, 0.5
   redis.call('UNLINK', ghost, ghost_old)
 end
 

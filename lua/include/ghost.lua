@@ -6,9 +6,10 @@
 -- ghost_recall(g, s, id, u, old): what is known of a key that is put goes into u.f and u.mark; `old` is the use of the
 -- value it replaces. Counts the access. Marks: 'w' in the window; 'r' not the key's first use.
 --@include window
+local GHOSTS = {adaptive = 1.25, cost = 1.25, windowed = 2}  -- keys in one generation, in C
+
 local function ghost_add(g, s, id, u)
-  local row = POLICIES[s.policy]
-  if not row.life then return end
+  if not LIFE[s.policy] then return end
   local kind
   if s.policy == 'windowed' then
     kind = u.mark == 'w' and 1 or 0
@@ -17,7 +18,7 @@ local function ghost_add(g, s, id, u)
   end
   s.p1 = s.p1 + (kind - s.p1) / s.capacity
   redis.call('HSET', g.ghost, id, string.format('%.17g %d %d', u.f, kind, s.evictions))
-  if redis.call('HLEN', g.ghost) >= row.ghosts * s.capacity then
+  if redis.call('HLEN', g.ghost) >= GHOSTS[s.policy] * s.capacity then
     redis.call('UNLINK', g.ghost_old)
     redis.call('RENAME', g.ghost, g.ghost_old)
   end
@@ -26,7 +27,6 @@ end
 -- The victim left too soon: more recency (a wider window) if it was of the first kind, else less. The rarer of the two
 -- kinds counts for more.
 local function ghost_learn(s, kind)
-  local row = POLICIES[s.policy]
   local once, more = math.max(s.p1, 1e-9), math.max(1 - s.p1, 1e-9)
   local weight
   if kind == 1 then
@@ -37,7 +37,8 @@ local function ghost_learn(s, kind)
   if s.policy == 'windowed' then
     s.rate = math.max(1 / s.capacity, math.min(0.8, s.rate + weight / s.capacity))
   else
-    s.rate = math.max(row.least, math.min(row.most, s.rate * 2 ^ (weight * 4 / s.capacity)))
+    local least = s.policy == 'cost' and 0.5 or 0.2
+    s.rate = math.max(least, math.min(2, s.rate * 2 ^ (weight * 4 / s.capacity)))
   end
 end
 
@@ -55,7 +56,7 @@ end
 
 local function ghost_recall(g, s, id, u, old)
   u.f, u.mark = s.t - 2000, ''
-  if not POLICIES[s.policy].life then return end
+  if not LIFE[s.policy] then return end
   local known = old and old.f or ghost_take(g, s, id)
   u.f = known or u.f
   policy_count(s, u)

@@ -7,22 +7,16 @@
 --   lru       the tick of the access
 --   lru_freq  0.3 * hits + 0.001 * last access (s): the order of 0.3 * hits - 0.001 * idle seconds, made static
 --
--- A row has a `life` where the policy counts by F: h, a count weighs half after h times C requests. Then s.t is the
--- clock T; s.r the recency clock R, s.rate its speed, which is `first` and learned between `least` and `most` (windowed:
--- s.rate is the window's share of C); s.p1 the share of victims that had been used once (windowed: that left the window); `ghosts` is
--- how many times C one generation of ghosts holds. gdsf keeps L in s.r.
+-- LIFE names those that count by F: h, a count weighs half after h times C requests. There s.t is the clock T; s.r the
+-- recency clock R, s.rate its speed, which is learned (windowed: s.rate is the window's share of C); s.p1 the share of
+-- victims that had been used once (windowed: that left the window). gdsf keeps L in s.r.
 -- distcache/policies.py says the same in Python, with the sources; a test runs both on the same requests.
-local POLICIES = {
-  adaptive = {life = 16, first = 0.7, least = 0.2, most = 2, ghosts = 1.25},
-  cost = {life = 16, first = 1, least = 0.5, most = 2, ghosts = 1.25},
-  windowed = {life = 8, first = 0.1, ghosts = 2},
-  gdsf = {}, lru = {}, lru_freq = {},
-}
+local LIFE = {adaptive = 16, cost = 16, windowed = 8}
 
 -- policy_request(s, kind, size): time goes on. It is counted in requests: a 'hit', a 'miss', and a 'put' that answers no
 -- miss. A miss does not know its size, so the clock of bytes goes on when it is answered.
 local function policy_request(s, kind, size)
-  local life = POLICIES[s.policy].life
+  local life = LIFE[s.policy]
   local counts = true
   if kind == 'miss' then
     s.asked = math.min(s.asked + 1, 64)
@@ -38,7 +32,7 @@ end
 
 -- policy_count(s, u): the entry is accessed now.
 local function policy_count(s, u)
-  if POLICIES[s.policy].life then u.f = s.t + math.log(1 + 2 ^ (u.f - s.t)) / math.log(2) end
+  if LIFE[s.policy] then u.f = s.t + math.log(1 + 2 ^ (u.f - s.t)) / math.log(2) end
 end
 
 -- policy_score(s, u): the score of an entry that was just accessed; u.count is up to date.
