@@ -36,8 +36,12 @@ class Crew:
         place = str(Path(distcache.__file__).parent.parent)
         command = [sys.executable, "-P", "-W", "ignore", "-c", _START.format(place=place, module=module)]
         self._processes = [_start(command, errors) for errors in self._errors]
-        for number, process in enumerate(self._processes):
-            threading.Thread(target=self._listen, args=(number, process.stdout), daemon=True).start()
+        self._listeners = [
+            threading.Thread(target=self._listen, args=(number, process.stdout), daemon=True)
+            for number, process in enumerate(self._processes)
+        ]
+        for listener in self._listeners:
+            listener.start()
 
     def run(self, jobs: Mapping[int, Mapping[str, Any]], heard: Callable[[int, Mapping[str, int]], None]) -> list[Any]:
         """Give processes, by their numbers, a job each; their results in that order. `heard` gets what they say."""
@@ -59,8 +63,9 @@ class Crew:
         return [results[number] for number in jobs]
 
     def _listen(self, number: int, stream: IO[bytes]) -> None:
-        for line in stream:
-            self._heard.put((number, json.loads(line)))
+        with stream:
+            for line in stream:
+                self._heard.put((number, json.loads(line)))
         self._heard.put((number, None))
 
     def _why(self, number: int, message: dict[str, Any] | None) -> str:
@@ -81,7 +86,8 @@ class Crew:
             if error is not None:
                 process.kill()  # in the middle of a job; otherwise it waits for one, and ends when none can come
             assert process.stdin is not None  # noqa: S101 - it is a pipe
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
         for process, errors in zip(self._processes, self._errors, strict=True):
             try:
                 process.wait(END_S)
@@ -89,6 +95,8 @@ class Crew:
                 process.kill()
                 process.wait()
             errors.close()
+        for listener in self._listeners:
+            listener.join()
 
 
 def _start(command: list[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:

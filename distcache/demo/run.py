@@ -83,19 +83,24 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 @contextmanager
 def _embedded(directory: Path) -> Iterator[str]:
     """The embedded server of a directory, ended when the demo is."""
-    with EmbeddedServer.attach(directory, linger_s=LINGER_S) as server:
-        path = Path(server.socket_path)
+    with ExitStack() as stack:
+        stack.callback(_wait_for_end, directory / "server")
+        server = stack.enter_context(EmbeddedServer.attach(directory, linger_s=LINGER_S))
+        if (short := Path(server.socket_path).parent).is_symlink():  # to a directory with a long path
+            stack.callback(short.unlink, missing_ok=True)
         yield f"embedded://{quote(str(directory))}"
+
+
+def _wait_for_end(server: Path) -> None:
+    """Return when the server has ended: its files are about to be removed."""
     until = monotonic() + STOP_S
-    while _runs(directory / "server") and monotonic() < until:
+    while _runs(server) and monotonic() < until:
         sleep(0.02)
-    if path.parent.is_symlink():  # a short way to a directory with a long path
-        path.parent.unlink()
 
 
 def _runs(server: Path) -> bool:
     """Whether the server or its keeper is still there: they hold their locks as long as they are."""
-    return any(_locked(str(server / name)) for name in (keeper.SERVER, keeper.KEEPER))
+    return server.is_dir() and any(_locked(str(server / name)) for name in (keeper.SERVER, keeper.KEEPER))
 
 
 def _locked(path: str) -> bool:
