@@ -23,8 +23,12 @@ COMMANDS = {
     "invalidate": "change:invalidate",
     "invalidate-dependents": "change:invalidate_dependents",
     "keys": "look:keys",
+    "queue": "queue:queue",
+    "replay": "replay:replay",
     "save": "files:save",
     "stats": "look:stats",
+    "worker": "workers:worker",
+    "workers": "workers:workers",
 }
 """Command -> module of this package and the name of the click command in it. A new command is one line here."""
 

@@ -1,0 +1,153 @@
+"""Replays requests through the models of the eviction policies: what each would have missed, and what that costs."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from distcache.errors import DistcacheError
+from distcache.policies import MODELS, UNBOUNDED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+_WRITTEN = re.compile(r"size=(\d+), compile_time=([\d.]+)ms")
+_KEY_ONLY, _WHOLE = 1, 4
+CLOSE = 0.005
+"""Policies that differ by less are equally good; the simpler one is recommended."""
+PREFERENCE = ("adaptive", "lru", "gdsf", "cost", "windowed", "lru_freq")
+"""Among equally good ones: the default first, then by what they cost the server."""
+
+
+class Request(NamedTuple):
+    """Somebody wants what stands under a key; after a miss it is made and put."""
+
+    key: str
+    size: int = 1
+    """Bytes."""
+    cost: float = 1.0
+    """Milliseconds to make it."""
+    time_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Requests, and whether sizes and costs are known."""
+
+    requests: Sequence[Request]
+    sized: bool
+
+    def entries(self, percent: float) -> int:
+        """That share of the unique keys."""
+        return max(1, int(len({request.key for request in self.requests}) * percent / 100))
+
+    def bytes(self, percent: float) -> int:
+        """That share of the bytes of all outputs."""
+        return max(1, int(sum({request.key: request.size for request in self.requests}.values()) * percent / 100))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a policy makes of a trace under one bound."""
+
+    policy: str
+    bound: str
+    requests: int
+    misses: int
+    missed_bytes: int
+    saved_s: float
+    """Seconds of making that hits saved."""
+    avoidable_s: float
+    """Seconds that a cache without bounds would have saved."""
+
+    @property
+    def miss_ratio(self) -> float:
+        """Misses per request."""
+        return self.misses / max(1, self.requests)
+
+    @property
+    def saved_share(self) -> float:
+        """Of what could be saved at all."""
+        return self.saved_s / self.avoidable_s if self.avoidable_s else 0.0
+
+
+def read_trace(path: Path) -> Trace:
+    """A file of one request a line: `key`, or `key size_bytes cost_ms time_s`; plain or gzip."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
+        rows = [(number, fields) for number, line in enumerate(lines, 1) if (fields := line.split())]
+    requests = [_request(path, number, fields) for number, fields in rows]
+    return Trace(requests, sized=any(len(fields) == _WHOLE for _number, fields in rows))
+
+
+def _request(path: Path, number: int, fields: list[str]) -> Request:
+    if len(fields) == _KEY_ONLY:
+        return Request(fields[0])
+    try:
+        key, size, cost, time_s = fields
+        return Request(key, int(size), float(cost), float(time_s))
+    except ValueError:
+        wanted = "'key' or 'key size_bytes cost_ms time_s'"
+        raise DistcacheError(f"line {number} of {path.name} is no request; a line is {wanted}") from None
+
+
+def from_events(events: Iterable[Mapping[str, Any]]) -> Trace:
+    """The requests behind a cache's events, oldest first: hits, misses, and writes that answer no miss.
+
+    What a write says of an output holds for all requests of its key. One whose write the stream has lost has the mean
+    size and cost of the others.
+    """
+    wanted: list[tuple[str, float]] = []
+    known: dict[str, tuple[int, float]] = {}
+    missed: set[str] = set()
+    for event in events:
+        key, now_s = event["key"], event["timestamp"] / 1000
+        written = _WRITTEN.search(event["details"]) if event["type"] == "WRITE" else None
+        if written:
+            known[key] = (int(written[1]), float(written[2]))
+        if event["type"] in ("HIT", "MISS") or (event["type"] == "WRITE" and key not in missed):
+            wanted.append((key, now_s))
+        (missed.add if event["type"] == "MISS" else missed.discard)(key)
+    many = max(1, len(known))
+    mean = (round(sum(size for size, _ in known.values()) / many) or 1, sum(cost for _, cost in known.values()) / many)
+    return Trace([Request(key, *known.get(key, mean), now_s) for key, now_s in wanted], sized=bool(known))
+
+
+def replay(trace: Trace, policy: str, *, max_entries: int = UNBOUNDED, max_bytes: int = UNBOUNDED) -> Outcome:
+    """Run a trace through a policy's model."""
+    model = MODELS[policy](max_entries, max_bytes)
+    misses = missed_bytes = 0
+    saved = avoidable = 0.0
+    seen: set[str] = set()
+    for key, size, cost, time_s in trace.requests:
+        if key in seen:
+            avoidable += cost
+        else:
+            seen.add(key)
+        if model.request(key, size, cost, time_s):
+            saved += cost
+        else:
+            misses += 1
+            missed_bytes += size
+    bounds = (f"{max_entries:,} entries", max_entries), (f"{max_bytes / 1e6:,.1f} MB", max_bytes)
+    bound = ", ".join(text for text, number in bounds if number != UNBOUNDED)
+    return Outcome(policy, bound, len(trace.requests), misses, missed_bytes, saved / 1000, avoidable / 1000)
+
+
+def means(outcomes: Iterable[Outcome], *, sized: bool) -> dict[str, float]:
+    """Of each policy over all bounds: the share of avoidable seconds not saved, or the miss ratio; lower is better."""
+    losses: dict[str, list[float]] = {}
+    for one in outcomes:
+        losses.setdefault(one.policy, []).append(1 - one.saved_share if sized else one.miss_ratio)
+    return {policy: sum(values) / len(values) for policy, values in losses.items()}
+
+
+def recommend(outcomes: Iterable[Outcome], *, sized: bool) -> str:
+    """The policy that loses least; among those as good, the simplest."""
+    mean = means(outcomes, sized=sized)
+    least = min(mean.values())
+    return next(policy for policy in PREFERENCE if policy in mean and mean[policy] <= least + CLOSE)
