@@ -9,7 +9,6 @@ import signal
 import tempfile
 import threading
 from contextlib import ExitStack, contextmanager
-from itertools import islice
 from pathlib import Path
 from shlex import quote as quoted
 from time import monotonic, perf_counter, sleep
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import uuid4
 
-import redis
-
 from distcache.demo import act_build, act_proxies
 from distcache.demo.stage import Stage
 from distcache.engine import keeper
 from distcache.engine.embedded import EmbeddedServer
-from distcache.errors import ConfigError
+from distcache.errors import ConfigError, ServerError
+from distcache.executor import Endpoint
+from distcache.executor.link import Link
+from distcache.executor.wire import Refused
 from distcache.keys import LAYOUT
 
 if TYPE_CHECKING:
@@ -117,10 +117,24 @@ def _borrowed(url: str, namespace: str) -> Iterator[str]:
     try:
         yield url
     finally:
-        with redis.Redis.from_url(url) as client:
-            names = client.scan_iter(match=f"{{dc{LAYOUT}:{namespace}-*", count=1000)
-            while some := list(islice(names, 500)):
-                client.unlink(*some)
+        _erase(url, f"{{dc{LAYOUT}:{namespace}-*")
+
+
+def _erase(url: str, pattern: str) -> None:
+    """Remove all keys of a pattern, by plain commands: the caches themselves never forget what they counted."""
+    deadline = monotonic() + STOP_S
+    link = Link(Endpoint(url), deadline, STOP_S)
+    try:
+        cursor = b""
+        while cursor != b"0":
+            reply = link.ask((b"SCAN", cursor or b"0", b"MATCH", pattern, b"COUNT", 1000), deadline)
+            if isinstance(reply, Refused):
+                raise ServerError(f"the keys of the demo, {pattern!r}, cannot be removed: {reply.text}")
+            cursor, names = reply
+            if names:
+                link.ask((b"UNLINK", *names), deadline)
+    finally:
+        link.close()
 
 
 @contextmanager
