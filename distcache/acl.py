@@ -10,6 +10,7 @@ from distcache.content import ops as content
 from distcache.keys import Keyspace, check_namespace
 from distcache.script import Script
 from distcache.smart import ops as smart
+from distcache.warmup import ops as warmup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +20,9 @@ SENDS = ("evalsha", "script|load")
 """What a client sends itself; everything else it does is done by a script, with this user's rights."""
 
 _MODULES: dict[str, tuple[ModuleType, ...]] = {
-    "reader": (shared, smart, content),
-    "writer": (shared, smart, content),
-    "worker": (shared, smart, content),
+    "reader": (shared, smart, content, warmup),
+    "writer": (shared, smart, content, warmup),
+    "worker": (shared, smart, content, warmup),
 }
 _CALL = re.compile(r"redis\.p?call\(\s*'(\w+)'(?:,\s*'(\w+)')?")
 _CONTAINERS = {"xgroup", "xinfo", "object"}

@@ -5,6 +5,7 @@ local which = ARGV[2]            -- 'waiting', 'delayed' or 'dead'
 local count = tonumber(ARGV[3])  -- int: how many at most
 
 --@include stale
+--@include queue_group
 if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
 local reply = {}
 local function show(task, where, worker)
@@ -17,8 +18,8 @@ end
 if which == 'waiting' then
   for _, stream in ipairs({high, low}) do
     local owners = {}
-    local pending = redis.pcall('XPENDING', stream, 'workers', '-', '+', count)
-    if not pending.err then
+    if queue_group(stream) then
+      local pending = redis.call('XPENDING', stream, 'workers', '-', '+', count)
       for _, one in ipairs(pending) do owners[one[1]] = one[2] end
     end
     for _, row in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', math.max(0, count - #reply))) do

@@ -3,12 +3,12 @@
 
 --@include clock
 --@include stale
+--@include queue_group
 if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
 local now = clock()
 local running, oldest = 0, now
 for _, stream in ipairs({high, low}) do
-  local pending = redis.pcall('XPENDING', stream, 'workers')
-  if not pending.err then running = running + tonumber(pending[1]) end
+  if queue_group(stream) then running = running + tonumber(redis.call('XPENDING', stream, 'workers')[1]) end
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   local queued = first and redis.call('HGET', tasks .. first[2][2], 'q')
   if queued then oldest = math.min(oldest, tonumber(queued)) end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import redis
 from click.testing import CliRunner
 from servers import binaries, start_server
 
-from distcache import ContentHashCache, DistcacheError, ServerError, SmartCache, acl
+from distcache import ContentHashCache, DistcacheError, ServerError, SmartCache, Warmer, Worker, acl
 from distcache.cli.app import COMMANDS, app
 
 NOT_FOUND, USAGE = 1, 2
@@ -231,6 +232,19 @@ def write(url):
         cache.clear()
         cache.put("a", "x", "h", ["b"])
         assert cache.get("a") == "x"
+        assert cache.warmup_unit("w", "source", "h")
+    work(url)
+    with SmartCache("unused", url=url, on_error="raise") as cache:
+        assert cache.get("w") == "SOURCE"
+        cache.invalidate("w")
+        assert cache.warmup_unit("w", "source", "h")
+
+
+def work(url):
+    """All that a worker does."""
+    warmer = Warmer(url=url)
+    warmer.compiler(str.upper)
+    asyncio.run(Worker(warmer, drain=True, lease_s=0.1).run())
 
 
 def read(url):
@@ -247,6 +261,9 @@ def read(url):
         assert cache.get_stats()["entries"] == 1
         assert cache.get_hot_entries()[0]["key"] == "a"
         assert isinstance(cache.get_predicted_next("a"), list)
+        assert cache.queue_stats().urgent == 1
+        assert [len(cache.queue_tasks(which)) for which in ("waiting", "delayed", "dead")] == [1, 0, 0]
+        assert cache.workers() == []
         assert not cache.put("a", "y", "h")
     with ContentHashCache(url=url, namespace="smart-c", read_only=True, on_error="raise") as cache:
         assert cache.get("a text that is long enough to be found by its beginning, " * 3) == "c2ln"
@@ -332,3 +349,32 @@ def test_acl_prints_one_command(run):
         "rules": acl.rules("writer", "smart"),
     }
     assert "cannot be used" in run("acl", "reader", "--namespace", "*", code=1)
+
+
+# the warm-up queue
+
+
+def test_queue_and_workers(run, server):
+    with SmartCache("unused", url=server.url, on_error="raise") as cache:
+        cache.warmup_unit("a", "source", "h")
+        cache.warmup_unit("b", "source", "h")
+    assert json.loads(run("queue", "stats", "--json"))["waiting"] == 2
+    assert {task["key"] for task in json.loads(run("queue", "list", "--json"))} == {"a", "b"}
+    assert "manual" in run("queue", "list")
+
+    def fails(_content):
+        raise ValueError("no good")
+
+    warmer = Warmer(url=server.url)
+    warmer.compiler(fails)
+    asyncio.run(Worker(warmer, drain=True, attempts=1).run())
+    assert "ValueError: no good" in run("queue", "dead")
+    assert "in fails" in run("queue", "dead", "--traceback")
+    first, second = json.loads(run("queue", "dead", "--json"))
+    assert "Dead letters dropped: 1" in run("queue", "drop", first["id"])
+    assert "Tasks queued again: 1" in run("queue", "requeue", second["id"])
+    assert json.loads(run("queue", "requeue", "--all", "--json")) == {"requeued": 0}
+    assert "--all" in run("queue", "drop", code=USAGE)
+    assert "no id of a task" in run("queue", "drop", "zz", code=NOT_FOUND)
+    assert json.loads(run("workers", "--json")) == []
+    assert "last seen" in run("workers")
