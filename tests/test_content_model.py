@@ -284,7 +284,7 @@ def check(backend: Any, twin: str, loop: Any, examples: int, **options: Any) -> 
 
 @pytest.fixture
 def examples(request) -> int:
-    return 2000 if request.config.getoption("--long") else 12
+    return 300 if request.config.getoption("--long") else 12
 
 
 @pytest.mark.parametrize("sliding", [False, True])
