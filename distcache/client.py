@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote, unquote
 
 from distcache.engine.embedded import EmbeddedServer
-from distcache.errors import ConfigError, DistcacheError, ServerError, Unavailable
+from distcache.errors import ConfigError, DistcacheError, NoSuchCache, ServerError, Unavailable
 from distcache.executor import AsyncExecutor, Endpoint, SyncExecutor
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class SyncClient:
         """The flow's result, or `default` when the server fails and failures are misses."""
         try:
             return self._executor.drive(flow)
+        except NoSuchCache:
+            return default
         except (Unavailable, ServerError) as error:
             if self._failures.raises:
                 raise
@@ -159,6 +161,8 @@ class AsyncClient:
         """The flow's result, or `default` when the server fails and failures are misses."""
         try:
             return await self._executor.drive(flow)
+        except NoSuchCache:
+            return default
         except (Unavailable, ServerError) as error:
             if self._failures.raises:
                 raise

@@ -39,5 +39,9 @@ class CorruptEntry(DistcacheError):  # noqa: N818 - what was found, not what wen
     """Stored bytes cannot be decoded or carry no valid signature; callers see a miss."""
 
 
+class NoSuchCache(DistcacheError):  # noqa: N818 - internal: a client that may not make the cache sees misses
+    """A read-only client asks for a cache that nobody has made yet."""
+
+
 class StaleConfig(DistcacheError):  # noqa: N818 - internal: the client reads the shared config again and repeats the call
     """The cache's shared config changed, or was flushed, since this client read it."""

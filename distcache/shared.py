@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from distcache.config import FIXED, Request, Settings, SharedConfig
-from distcache.errors import StaleConfig, Unavailable
+from distcache.errors import NoSuchCache, StaleConfig, Unavailable
 from distcache.keys import Keyspace, Partition
 from distcache.op import Batch, Op, all_or_raise
 from distcache.script import Script
@@ -86,7 +86,9 @@ class SharedFlows(Generic[O]):
         if self.settings.read_only:
             reading = Op(CONFIG, (Partition(self.settings.namespace, 0).state,), list)
             stored = _texts((yield from together(Batch([reading], patient=True)))[0])
-            config = SharedConfig.from_fields(stored) if "layout" in stored else request.proposal
+            if "layout" not in stored:
+                raise NoSuchCache("nobody has made this cache yet, and a read-only client may not")
+            config = SharedConfig.from_fields(stored)
             self._insist(config)
         else:
             config = yield from self._agree(request.proposal)
