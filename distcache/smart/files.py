@@ -10,7 +10,6 @@ An output that is bytes is written in base64, marked by "output_encoding".
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distcache.errors import DistcacheError
+from distcache.smart.records import checked_cost
 
 if TYPE_CHECKING:
     from distcache.smart.records import Dump
@@ -66,18 +66,19 @@ def put_parameters(saved: dict[str, Any]) -> dict[str, Any]:
         output = saved["output"]
         if saved.get("output_encoding") == "base64":
             output = base64.b64decode(output, validate=True)
-        count, last = int(saved.get("access_count", 0)), _ms(saved.get("last_access", 0))
+        count, last = _bounded(saved.get("access_count", 0)), _ms(saved.get("last_access", 0))
+        first, final = saved.get("line_range") or (0, 0)
         return {
-            "key": saved["key"],
-            "output": output,
-            "content_hash": saved["content_hash"],
-            "dependencies": list(saved.get("dependencies") or ()),
-            "file_path": saved.get("file_path") or "",
-            "line_range": tuple(saved.get("line_range") or (0, 0)),
-            "compile_time_ms": saved.get("compile_time_ms") or 0,
-            "past": f"{max(count, 0)} {last} {_ms(saved.get('timestamp', 0))}",
+            "key": _of(str, saved["key"]),
+            "output": _of((str, bytes), output),
+            "content_hash": _of(str, saved["content_hash"]),
+            "dependencies": _texts(saved.get("dependencies") or []),
+            "file_path": _of(str, saved.get("file_path") or ""),
+            "line_range": (int(first), int(final)),
+            "compile_time_ms": checked_cost(saved.get("compile_time_ms") or 0),
+            "past": f"{count} {last} {_ms(saved.get('timestamp', 0))}",
         }
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FilesError(f"{ENTRIES} holds an entry that is none: {type(error).__name__}") from error
 
 
@@ -96,9 +97,13 @@ def read(directory: Path) -> Saved:
         raise FilesError(f"there is no {ENTRIES} in {str(directory)!r}; name the cache_dir of the original class")
     entries = _read(directory / ENTRIES, {})
     patterns = _read(directory / PATTERNS, {})
-    rows = entries.get("entries") if isinstance(entries, dict) else None
-    if not isinstance(rows, list) or not isinstance(patterns, dict):
-        raise FilesError(f"{ENTRIES} or {PATTERNS} has another shape than version 1.2; nothing was imported")
+    try:
+        rows: list[dict[str, Any]] = _of(list, _of(dict, entries).get("entries"))
+        for pattern in _of(dict, patterns).values():
+            _texts(_of(dict, pattern).get("sequence", []))
+    except TypeError as error:
+        message = f"{ENTRIES} or {PATTERNS} has another shape than version 1.2; nothing was imported"
+        raise FilesError(message) from error
     return Saved(rows, patterns)
 
 
@@ -126,4 +131,19 @@ def _from_bytes(output: bytes) -> dict[str, str]:
 
 def _ms(stamp: float) -> int:
     """Milliseconds, whichever of seconds and milliseconds was written."""
-    return max(0, int(stamp * 1000 if stamp < SECONDS_BELOW else stamp))
+    return _bounded(stamp * 1000 if stamp < SECONDS_BELOW else stamp)
+
+
+def _bounded(number: float) -> int:
+    """A whole number that every part of the cache can count with."""
+    return min(max(int(number), 0), 10**15)
+
+
+def _of(kind: Any, value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(type(value).__name__)
+    return value
+
+
+def _texts(values: Any) -> list[str]:
+    return [_of(str, value) for value in _of(list, values)]

@@ -12,6 +12,7 @@ from distcache.keys import key_bytes, raw
 from distcache.op import Batch
 from distcache.shared import merge, together
 from distcache.smart import files
+from distcache.smart.records import checked_cost
 from distcache.smart.whole import WholeCache, lessons
 
 if TYPE_CHECKING:
@@ -154,10 +155,15 @@ class SmartFlows(WholeCache):
         """
         if self.settings.read_only:
             return 0
+        items = list(items)
+        for item in items:
+            self.learner.saw(key_bytes(item["key"]))
+        return (yield from self._put_many(items))
+
+    def _put_many(self, items: Iterable[Mapping[str, Any]]) -> Flow[int]:
         prepared = []
         for item in items:
             name = key_bytes(item["key"])
-            self.learner.saw(name)
             try:
                 prepared.append(self._prepare_mapping(name, item))
             except ValueTooLarge:
@@ -174,10 +180,11 @@ class SmartFlows(WholeCache):
     def imported(self, saved: files.Saved) -> Flow[int]:
         """Store saved entries, least valuable last so that they go first if not all fit, and what was learned."""
         items = sorted(map(files.put_parameters, saved.entries), key=lambda item: _past(item["past"]))
+        if self.settings.read_only:
+            return 0
         stored = 0
         for start in range(0, len(items), IMPORT_CHUNK):
-            stored += yield from self.put_many(items[start : start + IMPORT_CHUNK])
-        self.learner.take()
+            stored += yield from self._put_many(items[start : start + IMPORT_CHUNK])
         for key, pattern in saved.patterns.items():
             pairs = [(raw(str(key)), raw(str(successor))) for successor in reversed(pattern.get("sequence", ()))]
             if pairs:
@@ -290,15 +297,6 @@ PUT_PARAMETERS = frozenset(
         "past",
     ]
 )
-
-
-def checked_cost(compile_time_ms: float) -> float:
-    """The compile time, or ValueError: a cost that is negative or no number would spoil the order of eviction."""
-    if isinstance(compile_time_ms, bool) or not isinstance(compile_time_ms, (int, float)):
-        raise TypeError(f"compile_time_ms is a number, not {type(compile_time_ms).__name__}")
-    if not 0 <= compile_time_ms < 1e15:  # noqa: PLR2004 - 30,000 years, and false for NaN
-        raise ValueError(f"compile_time_ms={compile_time_ms!r} is no duration; take milliseconds, 0 if unknown")
-    return compile_time_ms
 
 
 def _past(past: str) -> tuple[int, int]:

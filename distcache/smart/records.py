@@ -190,3 +190,12 @@ def _version(row: Sequence[Any]) -> Version:
     used, content_hash, written, _metadata, stored = row
     usage = Usage.decode(used)
     return Version(unraw(content_hash), number(written), usage.access_count, usage.size_bytes, stored)
+
+
+def checked_cost(compile_time_ms: float) -> float:
+    """The compile time, or ValueError: a cost that is negative or no number would spoil the order of eviction."""
+    if isinstance(compile_time_ms, bool) or not isinstance(compile_time_ms, (int, float)):
+        raise TypeError(f"compile_time_ms is a number, not {type(compile_time_ms).__name__}")
+    if not 0 <= compile_time_ms < 1e15:  # noqa: PLR2004 - 30,000 years, and false for NaN
+        raise ValueError(f"compile_time_ms={compile_time_ms!r} is no duration; take milliseconds, 0 if unknown")
+    return compile_time_ms
