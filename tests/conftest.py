@@ -44,6 +44,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="let state machines and many processes run for minutes")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Both twins on one server; on the others one twin each, unless --long: what runs there is the same Lua."""
+    if config.getoption("--long"):
+        return
+    kept, left_out = [], []
+    for item in items:
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        backend, twin = params.get("backend", BACKENDS[-1]), params.get("twin", "")
+        extra = backend != BACKENDS[-1] and {"fakeredis": "async", "redis": "sync"}[backend] == twin
+        (left_out if extra and _has_other(item) else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+def _has_other(item: pytest.Item) -> bool:
+    """Whether the test runs on other backends and through the other twin as well."""
+    fixed = [mark.args[0] for mark in item.iter_markers("parametrize")]
+    return not any(name in ("backend", "twin") for name in fixed)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     found = binaries()
     missing = [name for name in ("valkey", "redis") if name not in found]
