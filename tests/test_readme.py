@@ -42,7 +42,7 @@ def test_commands_of_readme_exist():
     from distcache.cli.app import COMMANDS  # noqa: PLC0415 - needs the extra
 
     named = re.findall(r"^distcache (\S+)", blocks("sh")[2], re.MULTILINE)
-    assert len(named) == 5
+    assert len(named) == 6
     assert set(named) <= set(COMMANDS)
 
 
