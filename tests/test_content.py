@@ -558,6 +558,28 @@ def test_clients_share_everything_but_their_own_settings(content):
         content(ttl_seconds=3600)
 
 
+def test_a_parameter_that_is_left_out_or_none_is_adopted(content):
+    content(ttl_seconds=50, max_size=7)
+    for options in ({}, {"ttl_seconds": None, "max_size_mb": None, "policy": None, "sliding": None}):
+        assert content(**options).get_stats()["max_size"] == 7
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ttl_seconds": 0},
+        {"ttl_seconds": "1"},
+        {"max_size": 0},
+        {"max_size": None},
+        {"max_size_mb": 0},
+        {"policy": "x"},
+    ],
+)
+def test_parameters_that_cannot_work_are_refused(content, options):
+    with pytest.raises(ConfigError):
+        content(**options)
+
+
 def test_unknown_options_are_refused():
     for cls in (ContentHashCache, AsyncContentHashCache):
         with pytest.raises(TypeError, match="unknown options"):

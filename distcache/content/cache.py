@@ -22,14 +22,15 @@ TTL_SECONDS = Default(3600)
 MAX_SIZE_MB = 500
 
 
-def _request(engine: Engine, max_size: int, ttl_seconds: float, options: ContentOptions) -> config.Request:
+def _request(engine: Engine, max_size: int, ttl_seconds: float | None, options: ContentOptions) -> config.Request:
     """What these parameters ask of the shared config."""
-    entries, ttl = config.whole("max_size", max_size, 1), config.ttl_ms(ttl_seconds)
+    named = None if isinstance(ttl_seconds, Default) else config.ttl_ms(ttl_seconds)
+    entries, ttl = config.whole("max_size", max_size, 1), config.ttl_ms(TTL_SECONDS) if named is None else named
     size = options.get("max_size_mb")
     given = {
         "max_entries": None if isinstance(max_size, Default) else entries,
         "max_bytes": None if size is None else config.megabytes(size),
-        "ttl_ms": None if isinstance(ttl_seconds, Default) else ttl,
+        "ttl_ms": named,
         "policy": options.get("policy"),
         "sliding": options.get("sliding"),
         "partitions": options.get("partitions"),
@@ -48,7 +49,7 @@ def _request(engine: Engine, max_size: int, ttl_seconds: float, options: Content
 
 
 def _flows(
-    engine: Engine, settings: Settings, max_size: int, ttl_seconds: float, least: int, options: ContentOptions
+    engine: Engine, settings: Settings, max_size: int, ttl_seconds: float | None, least: int, options: ContentOptions
 ) -> ContentFlows:
     return ContentFlows(
         _request(engine, max_size, ttl_seconds, options),
@@ -110,7 +111,7 @@ class ContentHashCache(_Common, SyncClient):
     def __init__(
         self,
         max_size: int = MAX_SIZE,
-        ttl_seconds: float = TTL_SECONDS,
+        ttl_seconds: float | None = TTL_SECONDS,
         min_prefix_length: int = 100,
         **options: Unpack[ContentOptions],
     ) -> None:
@@ -201,7 +202,7 @@ class AsyncContentHashCache(_Common, AsyncClient):
     def __init__(
         self,
         max_size: int = MAX_SIZE,
-        ttl_seconds: float = TTL_SECONDS,
+        ttl_seconds: float | None = TTL_SECONDS,
         min_prefix_length: int = 100,
         **options: Unpack[ContentOptions],
     ) -> None:
