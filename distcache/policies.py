@@ -25,156 +25,17 @@ one more, on a scale that moves with T. The window, and the ghosts that size it,
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
 from math import log
 from typing import TYPE_CHECKING, Any
+
+from distcache.policy_base import UNBOUNDED, Entry, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-UNBOUNDED = 2**53
-_PATIENCE = 64  # misses that may be answered by a put later
+__all__ = ["MODELS", "UNBOUNDED", "Adaptive", "Cost", "Entry", "Gdsf", "Lru", "LruFreq", "Policy", "Windowed"]
+
 _LN2 = log(2)  # Lua 5.1 has no log2; dividing gives the same last bit
-
-
-@dataclass(slots=True)
-class Entry:
-    """What a policy knows of an entry."""
-
-    size: int
-    """Bytes."""
-    cost: float
-    """Milliseconds to make it."""
-    hits: int = 0
-    """Since it was put."""
-    last_s: float = 0.0
-    """Time of the last access."""
-    f: float = 0.0
-    """F: log2 of the decayed count, on the scale of T."""
-    returned: bool = False
-    """Replaced a value of its key, or was put again after an eviction that is remembered: not its first use."""
-    window: bool = False
-    """In the window of `windowed`."""
-    score: float = 0.0
-
-
-class Policy:
-    """A cache that holds no values: says of every request whether it hits, and of every put what must go."""
-
-    name = ""
-
-    def __init__(self, max_entries: int = UNBOUNDED, max_bytes: int = UNBOUNDED) -> None:
-        self.max_entries = max_entries
-        self.max_bytes = max_bytes
-        self.capacity = max_entries
-        """C."""
-        self.entries: dict[Any, Entry] = {}
-        self.bytes = 0
-        self.requests = 0
-        self._unanswered = 0  # misses that no put followed yet
-        self._heap: list[tuple[float, Any]] = []  # (score, key), old ones among them
-
-    def request(self, key: Hashable, size: int = 1, cost: float = 1.0, now_s: float | None = None) -> bool:
-        """A get, and after a miss the put: whether it was a hit."""
-        if self.get(key, now_s):
-            return True
-        self.put(key, size, cost, now_s)
-        return False
-
-    def get(self, key: Hashable, now_s: float | None = None) -> bool:
-        """Look a key up and count the access. `now_s` is the time, one second a request if left out."""
-        entry = self.entries.get(key)
-        if entry is None:
-            self._tick(0)
-            self._unanswered = min(self._unanswered + 1, _PATIENCE)
-            return False
-        self._tick(entry.size)
-        entry.hits += 1
-        entry.last_s = self.requests if now_s is None else now_s
-        self._count(entry)
-        self._place(key, entry, self._score(entry))
-        return True
-
-    def put(self, key: Hashable, size: int = 1, cost: float = 1.0, now_s: float | None = None) -> list[Any]:
-        """Store a key; returns the keys evicted for it, in order. What can never fit only removes the old value."""
-        old = self._remove(key)
-        if size > self.max_bytes:
-            return []
-        self._tick_put(size)
-        entry = Entry(size, cost, last_s=self.requests if now_s is None else now_s)
-        self._recall(key, entry, old)
-        self._count(entry)
-        evicted = self._evict(entry)
-        self.entries[key] = entry
-        self.bytes += size
-        self._place(key, entry, self._score(entry))
-        return evicted
-
-    def _tick(self, size: int) -> None:  # noqa: ARG002 - the clock of bytes reads it
-        """Time goes on by one request; `size` is 0 where it is not known yet."""
-        self.requests += 1
-
-    def _tick_put(self, size: int) -> None:
-        """A put that answers a miss is the same request."""
-        if self._unanswered:
-            self._unanswered -= 1
-        else:
-            self._tick(size)
-
-    def _count(self, entry: Entry) -> None:
-        """The entry is accessed now."""
-
-    def _score(self, entry: Entry) -> float:
-        """The score of an entry that was just accessed."""
-        raise NotImplementedError
-
-    def _recall(self, key: Hashable, entry: Entry, old: Entry | None) -> None:
-        """What is known of the key from before goes into its new entry."""
-
-    def _remember(self, key: Hashable, entry: Entry) -> None:
-        """The entry is being evicted."""
-
-    def _place(self, key: Hashable, entry: Entry, score: float) -> None:
-        """Put the entry where its score belongs."""
-        entry.score = score
-        heappush(self._heap, (score, key))
-        if len(self._heap) > 4 * len(self.entries) + 64:
-            self._heap = [(entry.score, key) for key, entry in self.entries.items() if not entry.window]
-            heapify(self._heap)
-
-    def _least(self) -> Any:
-        """The key with the lowest score, None if there is none."""
-        while self._heap:
-            score, key = self._heap[0]
-            entry = self.entries.get(key)
-            if entry is not None and entry.score == score and not entry.window:
-                return key
-            heappop(self._heap)
-        return None
-
-    def _victim(self, _incoming: Entry) -> Any:
-        """The key to evict next."""
-        return self._least()
-
-    def _evict(self, incoming: Entry) -> list[Any]:
-        evicted = []
-        while self.entries:
-            crowded = len(self.entries) >= self.max_entries
-            if not crowded and self.bytes + incoming.size <= self.max_bytes:
-                break
-            self.capacity = self.max_entries if crowded else len(self.entries)
-            key = self._victim(incoming)
-            self._remember(key, self.entries[key])
-            self._remove(key)
-            evicted.append(key)
-        return evicted
-
-    def _remove(self, key: Hashable) -> Entry | None:
-        entry = self.entries.pop(key, None)
-        if entry is not None:
-            self.bytes -= entry.size
-        return entry
 
 
 class Lru(Policy):
