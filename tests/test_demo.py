@@ -98,7 +98,7 @@ def test_its_checks_can_fail(start, sabotage, failing):
     assert f"Failed checks: {len(failing)}, the first" in printed.splitlines()[-1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_leaves_nothing_when_it_is_stopped(start, tmp_path, number):
     process = start()
     wait_until(lambda: list((tmp_path / "tmp").glob("*/modules.json")), "the machines work", 30)

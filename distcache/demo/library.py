@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import hashlib
 import marshal
-import shutil
+import os
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ _SLICES = sys.version_info >= (3, 14)
 _MARSHAL = marshal.version if _SLICES else 2
 _BUILD = f"{sys.version} optimize=0 marshal={_MARSHAL}\n".encode()
 _IMPORT = dis.opmap["IMPORT_NAME"]
+_FOREIGN = {"site-packages", "dist-packages", "__pycache__"}
 _FUNCTION = 1  # CO_OPTIMIZED in co_flags
 
 
@@ -51,23 +52,24 @@ def copy_library(to: Path, limit: int | None = None) -> list[Module]:
     modules = sorted(_modules(source), key=lambda module: module.name)[:limit]
     if not modules:
         raise DistcacheError(f"there are no sources of the standard library in {str(source)!r} for the demo to build")
+    for folder in sorted({Path(module.path).parent for module in modules}):
+        (to / folder).mkdir(parents=True, exist_ok=True)
     for module in modules:
-        target = to / module.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / module.path, target)
+        (to / module.path).write_bytes((source / module.path).read_bytes())
     return modules
 
 
 def _modules(root: Path) -> Iterator[Module]:
     seen = set()
-    for path in sorted(root.rglob("*.py"), key=lambda path: (path.name != "__init__.py", path)):
-        below = path.relative_to(root)
-        if {"site-packages", "dist-packages"}.isdisjoint(below.parts):
-            *folders, last = below.with_suffix("").parts
-            name = ".".join(folders if last == "__init__" else [*folders, last])
-            if name not in seen:  # a package goes before a module of its name, as in an import
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in _FOREIGN)
+        parents = Path(folder).relative_to(root).parts
+        for file in sorted(files, key=lambda file: (file != "__init__.py", file)):
+            stem = file.removesuffix(".py")
+            name = ".".join(parents if stem == "__init__" else (*parents, stem))
+            if stem != file and name not in seen:  # a name is there once, whatever lies about
                 seen.add(name)
-                yield Module(name, below.as_posix())
+                yield Module(name, "/".join((*parents, file)))
 
 
 def content_hash(source: bytes) -> str:

@@ -42,7 +42,7 @@ def run(*, url: str | None, keep: Path | None, machines: int, limit: int | None,
     """
     began = perf_counter()
     with ExitStack() as stack:
-        stack.enter_context(_sigterm_as_exit())
+        stack.enter_context(_signals_as_exit())
         folder = stack.enter_context(_folder(keep))
         namespace = f"demo-{uuid4().hex[:12]}" if url else "demo"
         url = stack.enter_context(_borrowed(url, namespace) if url else _embedded(folder / "cache"))
@@ -138,8 +138,8 @@ def _erase(url: str, pattern: str) -> None:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, so that it cleans up."""
+def _signals_as_exit() -> Iterator[None]:
+    """Let SIGTERM, and the end of the terminal, stop the demo as Ctrl-C does, so that it cleans up."""
 
     def leave(number: int, _frame: Any) -> None:
         raise SystemExit(128 + number)
@@ -147,8 +147,9 @@ def _sigterm_as_exit() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
