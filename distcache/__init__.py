@@ -12,6 +12,7 @@ from distcache.errors import (
     ServerError,
     Unavailable,
     ValueTooLarge,
+    WaitsForItself,
 )
 from distcache.smart.cache import AsyncSmartCache, SmartCache, create_smart_cache, get_smart_cache
 from distcache.smart.records import EntryInfo, HistoryRecord, Version
@@ -42,6 +43,7 @@ __all__ = [
     "Unavailable",
     "ValueTooLarge",
     "Version",
+    "WaitsForItself",
     "Warmer",
     "Worker",
     "WorkerInfo",

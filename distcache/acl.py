@@ -9,6 +9,7 @@ from distcache import shared
 from distcache.content import ops as content
 from distcache.keys import Keyspace, check_namespace
 from distcache.script import Script
+from distcache.smart import flight_ops as flights
 from distcache.smart import ops as smart
 from distcache.warmup import ops as warmup
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 SENDS = ("evalsha", "script|load")
 """What a client sends itself; everything else it does is done by a script, with this user's rights."""
+WAITS = ("xread",)
+"""What a client also sends that computes what is missing, or waits for another that does."""
 
 _MODULES: dict[str, tuple[ModuleType, ...]] = {
-    "reader": (shared, smart, content, warmup),
-    "writer": (shared, smart, content, warmup),
-    "worker": (shared, smart, content, warmup),
+    "reader": (shared, smart, flights, content, warmup),
+    "writer": (shared, smart, flights, content, warmup),
+    "worker": (shared, smart, flights, content, warmup),
 }
 _CALL = re.compile(r"redis\.p?call\(\s*'(\w+)'(?:,\s*'(\w+)')?")
 _CONTAINERS = {"xgroup", "xinfo", "object"}
@@ -35,8 +38,10 @@ ROLES = tuple(_MODULES)
 def rules(role: str, namespace: str) -> list[str]:
     """The words that follow the name and password in ACL SETUSER. ConfigError for a namespace that cannot be one."""
     pattern = Keyspace(check_namespace(namespace), 1).pattern.decode()
-    commands = sorted({command for script in _scripts(role) for command in _commands(script)})
-    return ["resetkeys", "resetchannels", f"~{pattern}", "-@all", *(f"+{command}" for command in (*SENDS, *commands))]
+    commands = {command for script in _scripts(role) for command in _commands(script)}
+    commands.update(() if role == "reader" else WAITS)
+    words = (*SENDS, *sorted(commands))
+    return ["resetkeys", "resetchannels", f"~{pattern}", "-@all", *(f"+{command}" for command in words)]
 
 
 def _scripts(role: str) -> Iterator[Script]:

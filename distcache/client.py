@@ -110,14 +110,14 @@ class SyncClient:
         engine.start()
         _open.add(self)
 
-    def _run(self, flow: Flow[T], default: T) -> T:
-        """The flow's result, or `default` when the server fails and failures are misses."""
+    def _run(self, flow: Flow[T], default: T, *, lenient: bool = False) -> T:
+        """The flow's result, or `default` when the server fails and failures are misses, as always if `lenient`."""
         try:
             return self._executor.drive(flow)
         except NoSuchCache:
             return default
         except (Unavailable, ServerError) as error:
-            if self._failures.raises:
+            if self._failures.raises and not lenient:
                 raise
             self._failures.absorb(error)
             return default
@@ -157,14 +157,14 @@ class AsyncClient:
         self._failures = Failures(on_error)
         self._executor = AsyncExecutor(engine.endpoint, timeout_s=timeout_s)
 
-    async def _run(self, flow: Flow[T], default: T) -> T:
-        """The flow's result, or `default` when the server fails and failures are misses."""
+    async def _run(self, flow: Flow[T], default: T, *, lenient: bool = False) -> T:
+        """The flow's result, or `default` when the server fails and failures are misses, as always if `lenient`."""
         try:
             return await self._executor.drive(flow)
         except NoSuchCache:
             return default
         except (Unavailable, ServerError) as error:
-            if self._failures.raises:
+            if self._failures.raises and not lenient:
                 raise
             self._failures.absorb(error)
             return default

@@ -45,3 +45,7 @@ class NoSuchCache(DistcacheError):  # noqa: N818 - internal: a client that may n
 
 class StaleConfig(DistcacheError):  # noqa: N818 - internal: the client reads the shared config again and repeats the call
     """The cache's shared config changed, or was flushed, since this client read it."""
+
+
+class WaitsForItself(DistcacheError, RuntimeError):  # noqa: N818 - what the caller does, in the words of its message
+    """A compute asked the cache for the very key that it computes."""

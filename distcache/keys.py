@@ -85,6 +85,12 @@ class Partition:
         self.worker_records = name(b"w:")
         """prefix; hash per worker: host, process, what it runs and has done."""
 
+        # single flight
+        self.leases = name(b"f:")
+        """prefix; hash per key, or content hash of one, that is being computed: owner, fence, until when."""
+        self.wakes = name(b"wakes")
+        """stream: which flights have ended while others waited for them; the newest 1000."""
+
         # ContentHashCache
         self.prefixes = name(b"prefixes")
         """zset, all scores 0: stretches of normalized text with the entry they belong to, searched by range."""

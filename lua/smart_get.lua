@@ -1,5 +1,6 @@
 -- Find an entry and record the access: counters, recency, frequency, event.
--- Returns {output, content hash}, or nothing when it is absent, expired, or there with another hash only.
+-- Returns {output, content hash}, and of one that expires also {ms until then, us to make it}; or nothing when it is
+-- absent, expired, or there with another hash only.
 local state      = KEYS[1]   -- hash: shared config, clocks, counters
 local score      = KEYS[2]   -- zset: entry id -> eviction priority
 local usage      = KEYS[3]   -- hash: entry id -> use, size, cost, deadline
@@ -26,7 +27,7 @@ local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
 
 local g = {score = score, usage = usage, deadline = deadline, entries = entries}
-local found, u, entry = smart_find(g, id, key, wanted, wanted_id, now)
+local found, u, entry, expires = smart_find(g, id, key, wanted, wanted_id, now)
 if u then
   hit(g, s, found, u, now)
   s.hits = s.hits + 1
@@ -38,4 +39,6 @@ else
   emit(events, s, 'MISS', key, found)
 end
 write_hot(state, s)
-return u and {entry[1], entry[2]}
+if not u then return nil end
+if expires == 0 then return {entry[1], entry[2]} end
+return {entry[1], entry[2], expires - now, math.min(u.cost * 1000, 1e15)}

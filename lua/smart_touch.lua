@@ -21,10 +21,11 @@ if not s then return stale() end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
 local g = {score = score, usage = usage, deadline = deadline, entries = entries}
-local found, u = smart_find(g, id, key, '', '', now)
+local found, u, entry = smart_find(g, id, key, '', '', now)
 if not u then return 0 end
 if ttl_ms ~= '' then
   u.ttl = tonumber(ttl_ms)
+  if u.ttl > 0 then u.ttl = u.ttl + (tonumber(entry[4]) or 0) end
   u.deadline = u.ttl > 0 and now + u.ttl or 0
   if u.ttl > 0 then
     redis.call('ZADD', deadline, u.deadline, found)

@@ -27,12 +27,12 @@ LATE_MS = 1000
 PERMANENT = ("state", "score", "usage", "deadline", "ghost", "ghost_old", "events", "edges", "relics", "histories")
 PERMANENT += ("learned", "prefixes", "indexed", "queue", "queue_low", "delayed", "dead", "workers")
 PERMANENT_PREFIXES = ("e:", "r:", "v:", "t:")
-TEMPORARY_PREFIXES = ("q:", "h:", "l:", "w:")
+TEMPORARY_PREFIXES = ("q:", "h:", "l:", "w:", "f:")
 TYPES = {
-    **dict.fromkeys(("state", "usage", "ghost", "ghost_old", "edges", "indexed", "e:", "t:", "w:"), "hash"),
+    **dict.fromkeys(("state", "usage", "ghost", "ghost_old", "edges", "indexed", "e:", "t:", "w:", "f:"), "hash"),
     **dict.fromkeys(("score", "deadline", "relics", "histories", "learned", "prefixes", "l:"), "zset"),
     **dict.fromkeys(("delayed", "dead", "workers", "predicted"), "zset"),
-    **dict.fromkeys(("events", "queue", "queue_low"), "stream"),
+    **dict.fromkeys(("events", "queue", "queue_low", "wakes"), "stream"),
     "q:": "string",
     "r:": "set",
     "v:": "list",
@@ -242,7 +242,7 @@ def identity(part: Partition) -> Iterator[str]:
     count = int(part.number("partitions"))
     for one, stored in part.many("e:").items():
         entry = stored.value
-        if set(entry) - {b"p"} != {b"k", b"h", b"i", b"o", b"m", b"t", b"w"}:
+        if set(entry) - {b"p", b"g"} != {b"k", b"h", b"i", b"o", b"m", b"t", b"w"}:
             yield f"the entry {one.hex()} has the fields {sorted(entry)}"
             continue
         if key_id(entry[b"k"]) != one[:ID] or hash_id(entry[b"h"]) != entry[b"i"]:
@@ -398,8 +398,21 @@ def ghosts(part: Partition) -> Iterator[str]:
                 yield f"{name} has {text!r}"
 
 
+def flights(part: Partition) -> Iterator[str]:
+    """A lease has an owner, a fence that was handed out, and an end."""
+    for one, stored in part.many("f:").items():
+        lease = stored.value
+        if set(lease) - {b"w"} != {b"o", b"n", b"x"} or len(one) not in (ID, OLDER):
+            yield f"the lease {one.hex()} has the fields {sorted(lease)}"
+        elif not 0 < int(lease[b"n"]) <= part.number("fence"):
+            yield f"the lease {one.hex()} has the fence {lease[b'n']!r}"
+        elif int(lease[b"x"]) > part.now_ms + stored.ttl_ms:
+            yield f"the lease {one.hex()} goes before its end"
+
+
 Rule = "Callable[[Partition], Iterator[str]]"
 COMMON = (known_keys, whole_state, requests, stream)
 SMART = (queue, entries, identity, deadlines, bounds, graph, relics, dependencies, versions, histories, lessons, ghosts)
+SMART += (flights,)
 KINDS: dict[str, tuple[Any, ...]] = {"smart": SMART}
 """What else holds for a kind of cache; a test module may add its own."""

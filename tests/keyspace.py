@@ -98,6 +98,8 @@ def _shift(pipe: Any, key: bytes, rest: bytes, stored: Stored, ms: int, policy: 
         pipe.zadd(key, {member: points - ms / 1e6 for member, points in stored.value.items()})
     elif rest.startswith(b"e:") and b"t" in stored.value:
         pipe.hset(key, b"t", int(float(stored.value[b"t"])) - ms)
+    elif rest.startswith(b"f:"):
+        pipe.hset(key, b"x", int(stored.value[b"x"]) - ms)
     elif rest.startswith(b"h:"):
         pipe.delete(key)
         pipe.rpush(key, *(_record(record, ms) for record in stored.value))

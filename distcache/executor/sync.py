@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from distcache.errors import DistcacheError
 from distcache.executor.breaker import Breaker
 from distcache.executor.budget import Budget
-from distcache.executor.failures import circuit_open
+from distcache.executor.failures import circuit_open, refusal, unavailable
 from distcache.executor.fork import tell
 from distcache.executor.link import Link
 from distcache.executor.retry import Attempts, Pause, Send, Server, first
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
     from distcache.executor.endpoint import Endpoint
     from distcache.executor.retry import Want
-    from distcache.op import Flow, Op
+    from distcache.op import Block, Flow, Op
 
 T = TypeVar("T")
+
+FAKE_WAIT_S = 0.02
 
 
 class SyncExecutor:
@@ -42,6 +44,7 @@ class SyncExecutor:
         self.breaker = Breaker()
         self._server = Server(endpoint, timeout_s)
         self._idle: deque[Any] = deque()  # last in, first out: the connections in use stay few and warm
+        self._waiting: deque[Any] = deque()  # for what blocks
         self._reviving = threading.Lock()
         tell(self)
 
@@ -103,9 +106,40 @@ class SyncExecutor:
         finally:
             flow.close()
 
+    def block(self, block: Block) -> Any:
+        """The reply to a command that waits on the server; raises Unavailable or ServerError. Sent once.
+
+        On a connection that nobody else uses meanwhile.
+        """
+        if self.endpoint.kind == "fakeredis":  # does not wait, and so would be asked without a pause
+            time.sleep(min(block.wait_s, FAKE_WAIT_S))
+            return None
+        try:
+            reply = self._blocked(block)
+        except Lost as lost:
+            raise unavailable(lost, "a blocking read", self.endpoint.label, self.timeout_s) from lost
+        if type(reply) is Refused:
+            raise refusal(reply, "a blocking read", self.endpoint.label)
+        return reply
+
+    def _blocked(self, block: Block) -> Any:
+        try:
+            link = self._waiting.pop()
+        except IndexError:
+            link = self._connect(monotonic() + self.timeout_s)
+        try:
+            (reply,) = link.exchange([block.command], monotonic() + block.wait_s + self.timeout_s)
+        except BaseException:  # a late reply must not be read as another's
+            link.close()
+            raise
+        self._waiting.append(link)
+        return reply
+
     def close(self) -> None:
         """Close the idle connections; the executor can be used again, and then connects anew."""
         self._drop_idle()
+        while self._waiting:
+            self._waiting.pop().close()
 
     def _one(self, op: Op[T], timeout_s: float | None) -> T:
         return first(self._admitted((op,), timeout_s))
@@ -200,7 +234,8 @@ class SyncExecutor:
 
     def forked(self) -> None:
         """In a child process: the connections belong to the parent, and so does a lock that was held."""
-        inherited, self._idle = self._idle, deque()
+        inherited = [*self._idle, *self._waiting]
+        self._idle, self._waiting = deque(), deque()
         self._reviving = threading.Lock()
         self.breaker = Breaker()
         for link in inherited:

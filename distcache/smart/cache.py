@@ -12,6 +12,7 @@ from distcache.client import Engine
 from distcache.config import Settings, SmartOptions
 from distcache.smart import files
 from distcache.smart.flows import SmartFlows
+from distcache.smart.flying import AsyncFlying, Flying
 from distcache.smart.request import MAX_ENTRIES, MAX_SIZE_MB, smart_request
 from distcache.smart.whole import matching
 from distcache.warmup.surface import AsyncWarming, Warming
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from distcache.smart.records import EntryInfo, HistoryRecord
 
 
-class SmartCache(Warming):
+class SmartCache(Flying, Warming):
     """A shared cache of build outputs, found by key and content hash and invalidated by dependency.
 
     cache_dir: where the embedded server keeps its data, and where save() writes. max_entries, max_size_mb: bounds
@@ -53,6 +54,7 @@ class SmartCache(Warming):
         )
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
         self._prepare_warmup(self._flows, self.cache_dir, options)
+        self._prepare_flights(self._flows)
         self._agree(self._flows.opened())
 
     def get(self, key: str, content_hash: str = "") -> str | bytes | None:
@@ -160,7 +162,7 @@ class SmartCache(Warming):
         self._run(self._flows.flush(), None)
 
 
-class AsyncSmartCache(AsyncWarming):
+class AsyncSmartCache(AsyncFlying, AsyncWarming):
     """SmartCache for asyncio: the same parameters, the same methods to await. Connects at the first call."""
 
     def __init__(
@@ -179,6 +181,7 @@ class AsyncSmartCache(AsyncWarming):
         self._flows = SmartFlows(smart_request(engine, max_entries, max_size_mb, options), settings, _task)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
         self._prepare_warmup(self._flows, self.cache_dir, options)
+        self._prepare_flights(self._flows)
 
     async def __aenter__(self) -> Self:
         """Agree on the shared config."""

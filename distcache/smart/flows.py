@@ -42,19 +42,16 @@ class SmartFlows(WholeCache):
 
     def get(self, key: str, content_hash: str = "") -> Flow[Output | None]:
         """The output of a key; with a hash, only if it was stored with that hash."""
-        name, wanted = key_bytes(key), raw(content_hash)
+        output, _found = yield from self.find(key_bytes(key), raw(content_hash))
+        return output
+
+    def find(self, name: bytes, wanted: bytes) -> Flow[tuple[Output | None, Found | None]]:
+        """The same, with what else is known of it."""
         self.learner.saw(name)
         found: Found | None = yield from self.agreed(lambda ops: self._read(ops, name, wanted))
-        if found is not None:
-            try:
-                output = self.codec.decode(found.blob, *self._bound(name, found.content_hash))
-            except CorruptEntry:
-                yield from self._discard(name, found)
-            else:
-                self.counts["hits"] += 1
-                return output
-        self.counts["misses"] += 1
-        return None
+        output = None if found is None else (yield from self.decoded(name, found))
+        self.counts["misses" if output is None else "hits"] += 1
+        return output, found
 
     def put(  # the original's parameters
         self,
@@ -137,12 +134,9 @@ class SmartFlows(WholeCache):
         found = yield from self.agreed(lambda ops: self._read_many(ops, list(names)))
         outputs: dict[str, Output] = {}
         for name, one in zip(names, found, strict=True):
-            if one is None:
-                continue
-            try:
-                outputs[names[name]] = self.codec.decode(one.blob, *self._bound(name, one.content_hash))
-            except CorruptEntry:
-                yield from self._discard(name, one)
+            output = None if one is None else (yield from self.decoded(name, one))
+            if output is not None:
+                outputs[names[name]] = output
         self.counts["hits"] += len(outputs)
         self.counts["misses"] += len(names) - len(outputs)
         return outputs
@@ -277,11 +271,15 @@ class SmartFlows(WholeCache):
         """An older output does not survive a newer one over the limit."""
         yield from self.agreed(lambda ops: iter(ops.invalidate(name, "replaced by a value over the limit")))
 
-    def _discard(self, name: bytes, found: Found) -> Flow[None]:
-        """A corrupt output is a miss, is counted, and does not stay."""
-        self.counts["corrupt"] += 1
-        if not self.settings.read_only:
-            yield from self.agreed(lambda ops: iter(ops.discard(name, found.content_hash, counted=True)))
+    def decoded(self, name: bytes, found: Found, *, counted: bool = True) -> Flow[Output | None]:
+        """The output itself. A corrupt one is a miss and does not stay. `counted`: its reading was counted as a hit."""
+        try:
+            return self.codec.decode(found.blob, *self._bound(name, found.content_hash))
+        except CorruptEntry:
+            self.counts["corrupt"] += 1
+            if not self.settings.read_only:
+                yield from self.agreed(lambda ops: iter(ops.discard(name, found.content_hash, counted=counted)))
+        return None
 
 
 PUT_PARAMETERS = frozenset(

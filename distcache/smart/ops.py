@@ -118,7 +118,7 @@ class SmartOps:
             ttl_ms=ttl_ms,
             past=past,
         )
-        return Op(PUT, PUT.bind(**slots), _stored)
+        return Op(PUT, PUT.bind(**slots), stored)
 
     def new_slots(  # the same
         self,
@@ -360,10 +360,13 @@ def _links(one: bytes, dependencies: Iterable[bytes]) -> bytes:
 
 
 def _found(reply: Any) -> Found | None:
-    return None if reply is None else Found(reply[0], reply[1])
+    if reply is None:
+        return None
+    return Found(*reply) if len(reply) == 2 else Found(reply[0], reply[1], reply[2], reply[3] / 1000)  # noqa: PLR2004
 
 
-def _stored(reply: int) -> bool:
+def stored(reply: int) -> bool:
+    """What a script that stores an output answers."""
     if reply < 0:
         raise ValueTooLarge("the value is larger than the whole cache may be; raise max_size_mb or store a smaller one")
     return True

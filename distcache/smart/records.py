@@ -19,6 +19,10 @@ class Found:
 
     blob: bytes
     content_hash: bytes
+    left_ms: int | None = None
+    """Until it expires; None for never, and where it was not asked for."""
+    cost_ms: float = 0
+    """What it took to make, if it expires."""
 
 
 @dataclass(frozen=True, slots=True)

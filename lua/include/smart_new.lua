@@ -20,5 +20,5 @@ local imported  = ARGV[14]            -- '' or 'count last_ms written_ms', the p
 local new = {
   histories = histories, records = records, id = id, key = key, hash = hash, hash_id = hash_id, output = output,
   size = size, cost = cost, meta = meta, record = record, links = links, ttl_ms = ttl_ms, imported = imported,
-  origin = '',
+  origin = '', grace_ms = 0,
 }

@@ -51,6 +51,10 @@ local function smart_store(g, s, new, now)
     't', written, 'w', s.tick)
   if new.origin ~= '' then redis.call('HSET', entry, 'p', new.origin) end
   if u.ttl > 0 then
+    if new.grace_ms > 0 then
+      redis.call('HSET', entry, 'g', new.grace_ms)
+      u.ttl = u.ttl + new.grace_ms
+    end
     u.deadline = now + u.ttl
     redis.call('ZADD', g.deadline, u.deadline, id)
     redis.call('PEXPIRE', entry, 2 * u.ttl + 120000)
