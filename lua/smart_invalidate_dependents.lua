@@ -19,25 +19,27 @@ if not s then return stale() end
 local _, us = clock()
 s.tick = math.max(us, s.tick + 1)
 
-local ids, met, reply, more = {}, {}, {0, ''}, false
+local ids, met, reply, dropped, more = {}, {}, {0, ''}, 0, false
 for i = roots_at, #roots do ids[#ids + 1] = roots[i] end
 local found = transitive == '1' and closure(g, ids) or direct(g, ids)
 for i = #found, 1, -1 do
   met[#met + 1] = string.sub(found[i], 1, 16)
   if redis.call('ZSCORE', score, found[i]) then
-    if #reply - 2 >= limit then
+    if dropped >= limit then
       more = true
       break
     end
-    reply[#reply + 1] = smart_drop(g, s, found[i], 'dependency invalidate') or ''
+    dropped = dropped + 1
+    -- Of an entry that expired and went by itself the key is not known.
+    reply[#reply + 1] = smart_drop(g, s, found[i], 'dependency invalidate')
   end
 end
 if not more and transitive == '1' then
   -- Everything above the roots is gone now; nothing is left that a relic among them could lead to.
   for _, id in ipairs(found) do unlink(g, id) end
 end
-if #reply > 2 then
-  s.invalidations = s.invalidations + #reply - 2
+if dropped > 0 then
+  s.invalidations = s.invalidations + dropped
   write_state(state, s)
 end
 reply[1] = more and 1 or 0
