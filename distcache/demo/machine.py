@@ -36,7 +36,7 @@ def without(job: Job, progress: Progress) -> dict[str, str]:
 
 
 class Builder:
-    """One build of all modules, in this machine's own order."""
+    """One build of all modules, in the machine's own order."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
