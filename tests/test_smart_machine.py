@@ -256,7 +256,7 @@ def run(backend: Backend, examples: int, steps: int, *, chance: bool) -> None:
 
 def test_a_smart_cache_is_its_model(fakebackend, request):
     long = request.config.getoption("--long")
-    run(fakebackend, 2000 if long else 40, 50 if long else 30, chance=long)
+    run(fakebackend, 2000 if long else 20, 50 if long else 30, chance=long)
 
 
 def test_a_smart_cache_on_a_real_server_is_its_model(real, request):
