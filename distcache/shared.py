@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHUNK = 500
-"""Entries that one script call removes or looks at, so that none holds the server for long."""
+"""Entries that one script call removes or looks at, or one batch asks for, so that none holds the server for long."""
 
 
 class CacheOps(Protocol):
@@ -193,6 +193,14 @@ FIRST = b"0"
 def together(batch: Batch[T]) -> Flow[list[T]]:
     """The results of a batch; the first error among them is raised."""
     return merge((yield from batch))
+
+
+def bulk(ops: Sequence[Op[T]]) -> Flow[list[T]]:
+    """The results of any number of ops: one round trip for each CHUNK, and a deadline each if there are several."""
+    results: list[T] = []
+    for start in range(0, len(ops), CHUNK):
+        results += yield from together(Batch(ops[start : start + CHUNK], patient=len(ops) > CHUNK))
+    return results
 
 
 def until_done(parts: Iterable[Partition], make: Callable[[Partition], Op[tuple[int, bool]]]) -> Flow[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -12,10 +13,10 @@ from distcache.content import ops as steps
 from distcache.content import text as texts
 from distcache.content.ops import ContentOps
 from distcache.content.records import Ambiguous, Found, Match, summary
-from distcache.errors import ConfigError, CorruptEntry, ValueTooLarge
+from distcache.errors import ConfigError, CorruptEntry, ServerError, Unavailable, ValueTooLarge
 from distcache.keys import KEY_ID_BYTES, Keyspace, raw, scope_id, unraw
 from distcache.op import Batch
-from distcache.shared import CHUNK, SharedFlows, merge, together, until_done
+from distcache.shared import CHUNK, SharedFlows, bulk, merge, together, until_done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -124,7 +125,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         ]
         yield from self._refuse_too_large(wanted)
         prepared = [self._prepare(*item) for item in wanted]
-        results = yield from self.agreed(lambda ops: together(Batch([make(ops) for make in prepared])))
+        results = yield from self.agreed(lambda ops: bulk([make(ops) for make in prepared]))
         self.counts["writes"] += len(results)
         return len(results)
 
@@ -180,7 +181,8 @@ class ContentFlows(SharedFlows[ContentOps]):
         most = self.settings.max_value_bytes
         sizes = [len(text) + len(raw(signature)) for _place, text, signature in items]
         if refused := [place for (place, _text, _signature), size in zip(items, sizes, strict=True) if size > most]:
-            yield from self.agreed(lambda ops: together(Batch([ops.drop(place) for place in refused])))
+            with suppress(Unavailable, ServerError):  # the caller's error is the value, whatever state the server is in
+                yield from self.agreed(lambda ops: bulk([ops.drop(place) for place in refused]))
             raise ValueTooLarge(
                 f"text and signature have {max(sizes):,} bytes and the limit is {most:,}; "
                 "store a shorter text or raise max_value_bytes"
@@ -236,8 +238,8 @@ class ContentFlows(SharedFlows[ContentOps]):
     def _ask_all(self, ops: ContentOps, queries: list[Query]) -> Flow[list[Answer]]:
         text = self._proof
         if self.settings.read_only:
-            return (yield from together(Batch([ops.peek(query, steps.WHOLE, text) for query in queries])))
-        return (yield from together(Batch([ops.get(query, steps.WHOLE, text) for query in queries])))
+            return (yield from bulk([ops.peek(query, steps.WHOLE, text) for query in queries]))
+        return (yield from bulk([ops.get(query, steps.WHOLE, text) for query in queries]))
 
     def _chosen(self, answers: list[Answer]) -> Answer:
         """What lua/include/content_find.lua decides in one partition, for the best of each."""

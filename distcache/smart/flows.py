@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from distcache.codec import pack
 from distcache.config import ttl_ms
-from distcache.errors import CorruptEntry, ValueTooLarge
+from distcache.errors import CorruptEntry, ServerError, Unavailable, ValueTooLarge
 from distcache.keys import key_bytes, raw
 from distcache.op import Batch
-from distcache.shared import merge, together
+from distcache.shared import bulk, merge, together
 from distcache.smart import files
 from distcache.smart.records import checked_cost
 from distcache.smart.whole import WholeCache, lessons
@@ -165,7 +166,7 @@ class SmartFlows(WholeCache):
                 raise
         if not prepared:
             return 0
-        results = yield from self.agreed(lambda ops: together(Batch([make(ops) for make in prepared])))
+        results = yield from self.agreed(lambda ops: bulk([make(ops) for make in prepared]))
         self.counts["writes"] += len(results)
         return len(results)
 
@@ -195,8 +196,8 @@ class SmartFlows(WholeCache):
 
     def _read_many(self, ops: SmartOps, names: Sequence[bytes]) -> Flow[list[Found | None]]:
         if self.settings.read_only:
-            return (yield from together(Batch([ops.peek(name, b"", bare=False) for name in names])))
-        return (yield from together(Batch([ops.get(name, b"") for name in names])))
+            return (yield from bulk([ops.peek(name, b"", bare=False) for name in names]))
+        return (yield from bulk([ops.get(name, b"") for name in names]))
 
     def _with_riders(self, ops: SmartOps, op: Op[Any]) -> Flow[Any]:
         """Run an op, and in the same round trip what is due: lessons, and the removal of what has expired."""
@@ -269,7 +270,8 @@ class SmartFlows(WholeCache):
 
     def _refused(self, name: bytes) -> Flow[None]:
         """An older output does not survive a newer one over the limit."""
-        yield from self.agreed(lambda ops: iter(ops.invalidate(name, "replaced by a value over the limit")))
+        with suppress(Unavailable, ServerError):  # the caller's error is the value, whatever state the server is in
+            yield from self.agreed(lambda ops: iter(ops.invalidate(name, "replaced by a value over the limit")))
 
     def decoded(self, name: bytes, found: Found, *, counted: bool = True) -> Flow[Output | None]:
         """The output itself. A corrupt one is a miss and does not stay. `counted`: its reading was counted as a hit."""
