@@ -110,16 +110,17 @@ HANDED = re.compile(r"^local (?:g|new) = \{.*?^\}", re.MULTILINE | re.DOTALL)
 
 
 def reads(name):
-    """The slots that a script reads, itself or in its includes."""
-    whole = without_comments(expand(source_of(name)))
+    """The slots that a script reads by their names, or that are read as fields of `g` or `new`."""
+    own_text, whole = without_comments(source_of(name)), without_comments(expand(source_of(name)))
     keys, args, tail = slots(expand(source_of(name)), name)
-    body = re.sub(r"^local \w+\s*= .*\b(KEYS|ARGV)\[.*$|^local (\w+), \2_at\s*= ARGV.*$", "", whole, flags=re.MULTILINE)
-    fields = re.findall(r"(\w+) = (\w+)", "".join(HANDED.findall(body)))
-    body = HANDED.sub("", body)
+    declarations = r"^local \w+\s*= .*\b(KEYS|ARGV)\[.*$|^local (\w+), \2_at\s*= ARGV.*$"
+    fields = re.findall(r"(\w+) = (\w+)", "".join(HANDED.findall(whole)))
+    body = HANDED.sub("", re.sub(declarations, "", own_text, flags=re.MULTILINE))
+    whole = HANDED.sub("", whole)
     found = set()
     for slot in [*keys, *args, *([tail, f"{tail}_at"] if tail else [])]:
-        used = {field for field, value in fields if value == slot}
-        if re.search(rf"(?<![\w.]){slot}\b", body) or any(re.search(rf"\b(?:g|new)\.{one}\b", body) for one in used):
+        used = [field for field, value in fields if value == slot]
+        if re.search(rf"(?<![\w.]){slot}\b", body) or any(re.search(rf"\b(?:g|new)\.{one}\b", whole) for one in used):
             found.add(slot)
     return found
 
