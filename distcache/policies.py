@@ -9,7 +9,7 @@ C is the bound in entries; where only bytes bound the cache, the number of entri
 
 =========  ============================================================================================
 adaptive   F + R: log2 of a decayed count, plus a recency clock whose speed is learned from what comes back
-cost       F + R + log2(cost / size), on a clock of bytes: for build outputs
+cost       F + R + log2(cost / size), on a clock of bytes where bytes bound the cache: for build outputs
 windowed   a FIFO window in front of F: what leaves it must be worth more than the least of the main part
 gdsf       L + count * cost / size, L the last victim's score (Cherkasova 1998)
 lru        the number of the request
@@ -144,25 +144,29 @@ class Adaptive(Policy):
 
 
 class Cost(Adaptive):
-    """`cost`: `F + R + log2(cost_ms / size)`, on a clock of bytes: a request advances it by size / max_bytes.
+    """`cost`: `F + R + log2(cost_ms / size)`. An unknown cost counts as 1 ms.
 
-    An unknown cost counts as 1 ms. A miss tells its size when it is answered, so the put advances the clock.
+    Where bytes bound the cache, its clock counts them: a request advances it by size / max_bytes. A miss tells its size
+    when it is answered, so the put advances the clock.
     """
 
     name = "cost"
     learned = 1.0
     bounds = (0.5, 2.0)
 
+    @property
+    def _by_bytes(self) -> bool:
+        return self.capacity < self.max_entries
+
     def _tick(self, size: int) -> None:
         self.requests += 1
-        self._advance(size / self.max_bytes)
+        self._advance(size / self.max_bytes if self._by_bytes else 1 / self.capacity)
 
     def _tick_put(self, size: int) -> None:
-        if self._unanswered:
-            self._unanswered -= 1
+        answers = self._unanswered > 0
+        super()._tick_put(size)
+        if answers and self._by_bytes:
             self._advance(size / self.max_bytes)
-        else:
-            self._tick(size)
 
     def _score(self, entry: Entry) -> float:
         return super()._score(entry) + (log(max(entry.cost, 1)) - log(max(entry.size, 1))) / _LN2

@@ -1,7 +1,7 @@
 -- The eviction policies. A score is static: written when a key is accessed, never scanned again; lowest goes first.
 --
 --   adaptive  F + R: log2 of a decayed count, plus a recency clock whose speed is learned from what comes back
---   cost      F + R + log2(cost / size), on a clock of bytes
+--   cost      F + R + log2(cost / size), on a clock of bytes where bytes bound the cache
 --   windowed  F, behind a FIFO window: see `window`
 --   gdsf      L + count * cost / size, L the last victim's score
 --   lru       the tick of the access
@@ -17,15 +17,15 @@ local LIFE = {adaptive = 16, cost = 16, windowed = 8}
 -- miss. A miss does not know its size, so the clock of bytes goes on when it is answered.
 local function policy_request(s, kind, size)
   local life = LIFE[s.policy]
-  local counts = true
+  local counts, bytes = true, s.policy == 'cost' and s.capacity < s.bound_entries
   if kind == 'miss' then
     s.asked = math.min(s.asked + 1, 64)
   elseif kind == 'put' and s.asked > 0 then
     s.asked = s.asked - 1
-    counts = s.policy == 'cost'
+    counts = bytes
   end
   if not (life and counts) then return end
-  local step = s.policy == 'cost' and (size or 0) / s.bound_bytes or 1 / s.capacity
+  local step = bytes and (size or 0) / s.bound_bytes or 1 / s.capacity
   s.t = s.t + step / life
   s.r = s.r + s.rate * step
 end
