@@ -64,6 +64,8 @@ class Partition:
         """zset: key id -> last write; bounds the number of histories."""
         self.successors = name(b"l:")
         """prefix; zset per key: the keys that came next -> aged count (log2)."""
+        self.soon = name(b"n:")
+        """prefix; zset per key: the keys that came two to four places after -> aged count (log2)."""
         self.learned = name(b"learned")
         """zset: key id and key -> last observation; bounds the number of successor sets."""
 

@@ -3,6 +3,7 @@
 --@include smart_keys
 local learned    = KEYS[13]           -- zset: key id and key -> last observation
 local successors = KEYS[14]           -- prefix of the sets of successors
+local soon       = KEYS[15]           -- prefix of the sets of keys soon after
 local limit      = tonumber(ARGV[2])  -- int: entries to remove in this call
 
 --@include clock
@@ -23,7 +24,7 @@ for _, id in ipairs(removed) do
 end
 local forgotten = redis.call('ZRANGE', learned, 0, limit - 1)
 for _, one in ipairs(forgotten) do
-  redis.call('UNLINK', successors .. string.sub(one, 1, 16))
+  redis.call('UNLINK', successors .. string.sub(one, 1, 16), soon .. string.sub(one, 1, 16))
   redis.call('ZREM', learned, one)
 end
 local more = #removed == limit or #forgotten == limit

@@ -27,10 +27,10 @@ LATE_MS = 1000
 PERMANENT = ("state", "score", "usage", "deadline", "ghost", "ghost_old", "events", "edges", "relics", "histories")
 PERMANENT += ("learned", "prefixes", "indexed", "queue", "queue_low", "delayed", "dead", "workers")
 PERMANENT_PREFIXES = ("e:", "r:", "v:", "t:")
-TEMPORARY_PREFIXES = ("q:", "h:", "l:", "w:", "f:")
+TEMPORARY_PREFIXES = ("n:", "q:", "h:", "l:", "w:", "f:")
 TYPES = {
     **dict.fromkeys(("state", "usage", "ghost", "ghost_old", "edges", "indexed", "e:", "t:", "w:", "f:"), "hash"),
-    **dict.fromkeys(("score", "deadline", "relics", "histories", "learned", "prefixes", "l:"), "zset"),
+    **dict.fromkeys(("score", "deadline", "relics", "histories", "learned", "prefixes", "l:", "n:"), "zset"),
     **dict.fromkeys(("delayed", "dead", "workers", "predicted"), "zset"),
     **dict.fromkeys(("events", "queue", "queue_low", "wakes"), "stream"),
     "q:": "string",
@@ -379,6 +379,11 @@ def lessons(part: Partition) -> Iterator[str]:
             yield f"the lessons of {one.hex()} have no clock"
         elif any(weight > stored.value[b"\xff"] + math.log2(2 * 16 + 1) for weight in stored.value.values()):
             yield f"a successor of {one.hex()} weighs more than can be counted"
+    for one, stored in part.many("n:").items():
+        if one not in there:
+            yield f"what came soon after {one.hex()} has no clock"
+        if stored.ttl_ms < 0 or len(stored.value) > SUCCESSORS:
+            yield f"what came soon after {one.hex()}: {len(stored.value)} members and {stored.ttl_ms} ms to live"
     if len(learned) > 4 * part.number("bound_entries") and not part.lowered:
         yield f"there are {len(learned)} lessons"
 

@@ -12,7 +12,7 @@ from distcache.errors import CorruptEntry, ServerError, Unavailable, ValueTooLar
 from distcache.keys import key_bytes, raw
 from distcache.op import Batch
 from distcache.shared import bulk, merge, together
-from distcache.smart import files
+from distcache.smart import files, likely
 from distcache.smart.records import checked_cost
 from distcache.smart.whole import WholeCache, lessons
 
@@ -122,8 +122,8 @@ class SmartFlows(WholeCache):
         yield from self.flush()
         if count < 1:
             return []
-        weights = yield from self.agreed(lambda ops: iter(ops.predict(name, count)))
-        return [successor for successor, _weight in weights[:count]]
+        shares = yield from self.agreed(lambda ops: iter(ops.predict(name, count + likely.SPARE)))
+        return likely.ranked(dict(shares), count)
 
     # -- many keys in one round trip
 
@@ -181,9 +181,9 @@ class SmartFlows(WholeCache):
         for start in range(0, len(items), IMPORT_CHUNK):
             stored += yield from self._put_many(items[start : start + IMPORT_CHUNK])
         for key, pattern in saved.patterns.items():
-            pairs = [(raw(str(key)), raw(str(successor))) for successor in reversed(pattern.get("sequence", ()))]
-            if pairs:
-                yield from self.agreed(lambda ops, pairs=pairs: together(Batch(lessons(ops, pairs))))  # type: ignore[misc]
+            steps = [(raw(str(successor)), (raw(str(key)),)) for successor in reversed(pattern.get("sequence", ()))]
+            if steps:
+                yield from self.agreed(lambda ops, steps=steps: together(Batch(lessons(ops, steps))))  # type: ignore[misc]
         return stored
 
     # -- steps

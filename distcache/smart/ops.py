@@ -9,12 +9,14 @@ from distcache.errors import ValueTooLarge
 from distcache.keys import hash_id, key_id, unraw
 from distcache.op import Op
 from distcache.script import Script
+from distcache.smart import likely
 from distcache.smart.records import Dump, EntryInfo, Found, HistoryRecord, Metadata, Usage, event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from distcache.keys import Keyspace, Partition
+    from distcache.smart.learner import Lesson
 
 GET = Script("smart_get", retryable=True)
 PEEK = Script("smart_peek", retryable=True, writes=False)
@@ -178,7 +180,8 @@ class SmartOps:
 
     def clear(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
         """Remove entries and what was learned: (how many entries, more to do)."""
-        values = CLEAR.bind(**self._slots[part.number], learned=part.learned, successors=part.successors, limit=limit)
+        learned = {"learned": part.learned, "successors": part.successors, "soon": part.soon}
+        values = CLEAR.bind(**self._slots[part.number], **learned, limit=limit)
         return Op(CLEAR, values, _count_and_more)
 
     def discard(self, key: bytes, content_hash: bytes, *, counted: bool) -> Op[int]:
@@ -279,24 +282,35 @@ class SmartOps:
         )
         return Op(DUMP, values, lambda reply: (reply[0], [Dump.decode(row) for row in reply[1:]]))
 
-    def learn(self, part: Partition, sequence: Iterable[tuple[bytes, bytes]]) -> Op[int]:
-        """Record pairs (key, the key that came next), all of whose first keys belong to the partition."""
-        triples = [item for key, successor in sequence for item in (key_id(key), key, successor)]
+    def learn(self, part: Partition, lessons: Iterable[Lesson]) -> Op[int]:
+        """Record which keys came after which; all the first keys belong to the partition."""
+        rows = [
+            item
+            for lesson in lessons
+            for item in (key_id(lesson.key), lesson.key, "1" if lesson.is_next else "", lesson.successor)
+        ]
         values = LEARN.bind(
             state=part.state,
             learned=part.learned,
             successors=part.successors,
+            soon=part.soon,
             partitions=self._shape,
-            triples=triples,
+            rows=rows,
         )
         return Op(LEARN, values, int)
 
-    def predict(self, key: bytes, count: int) -> Op[list[tuple[str, float]]]:
-        """The likeliest next keys with their weights: counts that halve every 16 observations."""
+    def predict(self, key: bytes, count: int, *, soon: bool = False) -> Op[list[tuple[str, float]]]:
+        """The keys that came next (or soon after), likeliest first, each with its share of the aged count."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        values = PREDICT.bind(state=part.state, set=part.successors + one, partitions=self._shape, count=count)
-        return Op(PREDICT, values, _weights)
+        values = PREDICT.bind(
+            state=part.state,
+            successors=part.successors + one,
+            set=(part.soon if soon else part.successors) + one,
+            partitions=self._shape,
+            count=count,
+        )
+        return Op(PREDICT, values, lambda reply: _shares(reply, soon=soon))
 
     def patterns(
         self, part: Partition, cursor: bytes, count: int
@@ -327,10 +341,6 @@ class SmartOps:
             partitions=self._shape,
         )
         return Op(STATS, values, _stats)
-
-
-LIFE = 16
-"""Observations after which a pair weighs half; as in lua/learn.lua."""
 
 
 def _slots(part: Partition, shape: str) -> dict[str, Any]:
@@ -389,14 +399,18 @@ def _hot(reply: list[Any]) -> tuple[bytes, list[tuple[Usage, bytes, Metadata]]]:
     return reply[0], [(Usage.decode(used), key, Metadata.decode(packed)) for used, key, packed in reply[1:]]
 
 
-def _weights(reply: list[bytes]) -> list[tuple[str, float]]:
+def _shares(reply: list[bytes], *, soon: bool) -> list[tuple[str, float]]:
     clock = float(reply[0])
-    return [(unraw(key), 2.0 ** (float(weight) - clock)) for key, weight in zip(reply[1::2], reply[2::2], strict=True)]
+    total = likely.total(clock, soon=soon)
+    return [
+        (unraw(key), 2.0 ** (float(weight) - clock) / total)
+        for key, weight in zip(reply[1::2], reply[2::2], strict=True)
+    ]
 
 
 def _patterns(reply: list[Any]) -> tuple[bytes, list[tuple[str, list[str], int]]]:
     rows = [
-        (unraw(key[16:]), [unraw(successor) for successor in successors], round(float(clock) * LIFE))
+        (unraw(key[16:]), [unraw(successor) for successor in successors], round(float(clock) * likely.LIFE))
         for key, clock, *successors in reply[1:]
     ]
     return reply[0], rows

@@ -14,7 +14,7 @@ from distcache.keys import Keyspace, key_bytes, key_id, raw, unraw
 from distcache.op import Batch
 from distcache.shared import CHUNK, FIRST, SharedFlows, each, together, until_done
 from distcache.smart import files
-from distcache.smart.learner import Learner
+from distcache.smart.learner import Learner, Lesson, lessons_of
 from distcache.smart.ops import SmartOps
 
 if TYPE_CHECKING:
@@ -229,9 +229,9 @@ def matching(keys: Iterable[str], pattern: str) -> Iterable[str]:
     return (key for key in keys if fits(key))
 
 
-def lessons(ops: SmartOps, pairs: Iterable[tuple[bytes, bytes]]) -> list[Op[Any]]:
+def lessons(ops: SmartOps, steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> list[Op[Any]]:
     """One op for each partition that is to learn something."""
-    of: dict[Partition, list[tuple[bytes, bytes]]] = {}
-    for key, successor in pairs:
-        of.setdefault(ops.keyspace.of(key_id(key)), []).append((key, successor))
+    of: dict[Partition, list[Lesson]] = {}
+    for lesson in lessons_of(steps):
+        of.setdefault(ops.keyspace.of(key_id(lesson.key)), []).append(lesson)
     return [ops.learn(part, sequence) for part, sequence in of.items()]

@@ -1,0 +1,159 @@
+"""How many of the next keys of a trace were among the three predicted: the original's rule, a simple aged count, ours.
+
+    python benchmarks/prediction.py TRACE ...
+
+A trace has one request a line, its key first; it may be gzipped. A request for the same key again is no step. `Model`
+is distcache's predictor on plain dicts: the counts are those of lua/learn.lua, the ranking is the library's own code.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import sys
+from collections import deque
+from heapq import nlargest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distcache.smart import likely
+from distcache.smart.learner import REACH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TOP = 3
+KEPT = 32
+"""Successors kept of each kind; as in lua/learn.lua."""
+
+
+class Original:
+    """The first three successors ever seen."""
+
+    name = "original"
+
+    def __init__(self) -> None:
+        self._after: dict[str, list[str]] = {}
+
+    def predict(self, key: str) -> list[str]:
+        """The three likeliest keys after this one."""
+        return self._after.get(key, [])
+
+    def learn(self, key: str, successor: str) -> None:
+        """One step of the trace."""
+        known = self._after.setdefault(key, [])
+        if len(known) < TOP and successor not in known:
+            known.append(successor)
+
+
+class Counts:
+    """What one key was followed by: log2 of counts that halve every 16 observations."""
+
+    __slots__ = ("clock", "next", "soon")
+
+    def __init__(self) -> None:
+        self.clock = 0.0
+        self.next: dict[str, float] = {}
+        self.soon: dict[str, float] = {}
+
+    def add(self, scores: dict[str, float], key: str) -> None:
+        """One more of this key, now."""
+        before = scores.get(key, self.clock - 2000)
+        scores[key] = self.clock + math.log(1 + 2 ** (before - self.clock)) / math.log(2)
+        if len(scores) > KEPT:
+            del scores[min((one for one in scores if one != key), key=lambda one: (scores[one], one))]
+
+    def shares(self, *, soon: bool, most: int = KEPT) -> dict[str, float]:
+        """The part of each key in the counts; of the `most` largest."""
+        scores = self.soon if soon else self.next
+        total = likely.total(self.clock, soon=soon)
+        best = nlargest(most, scores, key=lambda key: scores[key]) if len(scores) > most else scores
+        return {key: 2.0 ** (scores[key] - self.clock) / total for key in best}
+
+
+class Aged:
+    """An aged count of next keys, and nothing else."""
+
+    name = "aged count"
+
+    def __init__(self) -> None:
+        self.after: dict[str, Counts] = {}
+
+    def predict(self, key: str) -> list[str]:
+        """The three likeliest keys after this one."""
+        counts = self.after.get(key)
+        return nlargest(TOP, counts.next, key=lambda one: counts.next[one]) if counts else []
+
+    def learn(self, key: str, successor: str) -> None:
+        """One step of the trace."""
+        counts = self.after.setdefault(key, Counts())
+        counts.clock += 1 / likely.LIFE
+        counts.add(counts.next, successor)
+
+
+class Model(Aged):
+    """distcache's."""
+
+    name = "distcache"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recent: deque[str] = deque(maxlen=REACH)
+
+    def predict(self, key: str) -> list[str]:
+        """The three likeliest keys after the last ones."""
+        recent = list(self.recent) or [key]
+        after = [
+            self.after[one].shares(soon=gap > 0, most=TOP + likely.SPARE) if one in self.after else {}
+            for gap, one in enumerate(recent)
+        ]
+        return likely.ranked(likely.chances(recent, after), TOP)
+
+    def learn(self, key: str, successor: str) -> None:
+        """One step of the trace."""
+        if not self.recent:
+            self.recent.append(key)
+        super().learn(key, successor)
+        for other in list(self.recent)[1:]:
+            counts = self.after[other]
+            if other != successor:
+                counts.add(counts.soon, successor)
+        self.recent.appendleft(successor)
+
+
+def keys(path: Path) -> Iterator[str]:
+    """The first word of each line."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+        for line in lines:
+            if words := line.split(maxsplit=1):
+                yield words[0]
+
+
+def measure(path: Path) -> tuple[int, dict[str, float]]:
+    """The number of steps, and each predictor's share of next keys among its three."""
+    models = (Original(), Aged(), Model())
+    right = dict.fromkeys((model.name for model in models), 0)
+    steps, before = 0, None
+    for key in keys(path):
+        if before is not None and key != before:
+            steps += 1
+            for model in models:
+                right[model.name] += key in model.predict(before)
+                model.learn(before, key)
+        before = key
+    return steps, {name: count / max(steps, 1) for name, count in right.items()}
+
+
+def main() -> None:
+    """Print a line for each trace."""
+    if len(sys.argv) == 1:
+        sys.exit(__doc__)
+    print(f"{'trace':24} {'steps':>9} {'original':>9} {'aged count':>11} {'distcache':>10}")
+    for name in sys.argv[1:]:
+        steps, shares = measure(Path(name))
+        figures = f"{shares['original']:9.3f} {shares['aged count']:11.3f} {shares['distcache']:10.3f}"
+        print(f"{Path(name).name.removesuffix('.gz'):24} {steps:9,} {figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

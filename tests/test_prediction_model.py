@@ -1,0 +1,89 @@
+"""The predictor on plain dicts (benchmarks/prediction.py) and the one in Lua count the same and say the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from pathlib import Path
+
+import pytest
+
+from distcache.keys import Partition, key_id
+from distcache.smart import likely
+
+PART = Partition("smart", 0)
+
+
+@pytest.fixture(scope="module")
+def prediction():
+    path = Path(__file__).parent.parent / "benchmarks" / "prediction.py"
+    spec = importlib.util.spec_from_file_location("prediction", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def counts(client, prefix, key):
+    return {one: score for one, score in client.zrange(prefix + key_id(key), 0, -1, withscores=True) if one != b"\xff"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lua_counts_as_the_model_does(smart, backend, prediction, seed):
+    cache, model, rng = smart(), prediction.Model(), random.Random(seed)
+    names = "abcdefgh" if seed else [f"k{number}" for number in range(60)]
+    walk = rng.choices(names, k=300)
+    before = None
+    for key in walk:
+        cache.get(key)
+        if before is not None and key != before:
+            model.learn(before, key)
+        before = key
+    cache.flush()
+    for key, known in model.after.items():
+        clock = backend.client.zscore(PART.successors + key_id(key.encode()), b"\xff")
+        assert clock == pytest.approx(known.clock, abs=1e-9) if known.next else clock is None
+        for prefix, scores in ((PART.successors, known.next), (PART.soon, known.soon)):
+            stored = counts(backend.client, prefix, key.encode())
+            assert stored == pytest.approx({one.encode(): score for one, score in scores.items()}, rel=1e-9)
+
+
+def test_more_than_are_kept(smart, backend, prediction):
+    cache, model = smart(), prediction.Model()
+    before = None
+    for number in range(50):
+        for key in ("a", f"b{number}", f"c{number}"):
+            cache.get(key)
+            if before:
+                model.learn(before, key)
+            before = key
+    cache.flush()
+    for prefix, scores in ((PART.successors, model.after["a"].next), (PART.soon, model.after["a"].soon)):
+        stored = counts(backend.client, prefix, b"a")
+        assert len(stored) == prediction.KEPT == len(scores)
+        assert stored == pytest.approx({one.encode(): score for one, score in scores.items()}, rel=1e-9)
+
+
+def test_the_rule_of_the_original_is_beaten(prediction, tmp_path):
+    """Where successors take turns, where they change, and where two sequences are interleaved."""
+    turns = [key for number in range(400) for key in ("a", "wxyz"[number % 4])]
+    changing = [key for number in range(400) for key in ("a", f"b{number // 40}")]
+    rng = random.Random(1)
+    streams = [iter([f"{name}{number}" for _ in range(40) for number in range(20)]) for name in "pq"]
+    interleaved = [next(rng.choice(streams)) for _ in range(700)]
+    for name, walk in (("turns", turns), ("changing", changing), ("interleaved", interleaved)):
+        path = tmp_path / name
+        path.write_text("\n".join(walk))
+        _, shares = prediction.measure(path)
+        assert shares["distcache"] > shares["original"], name
+        assert shares["distcache"] >= shares["aged count"], name
+
+
+def test_chances_leave_out_what_is_over():
+    found = likely.chances(["c", "b", "a"], [{"d": 0.5, "c": 0.9}, {"c": 0.9, "d": 0.1}, {"b": 0.4, "e": 0.2}])
+    assert found == pytest.approx({"d": 0.5 + 0.8 * 0.1, "e": 0.7 * 0.2})
+
+
+def test_ranks():
+    assert likely.ranked({"a": 0.2, "b": 0.5, "c": 0.3}, 2) == ["b", "c"]
+    assert likely.ranked({"a": 0.4, "b": 0.3, "c": 0.25, "d": 0.22, "e": 0.1}, 3) == ["a", "b", "d"]
+    assert likely.ranked({}, 3) == []
