@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from conftest import BACKENDS
 
 from distcache.errors import ConfigError
 
@@ -54,6 +55,37 @@ def test_each_version_counts_its_own_use(cache):
     cache.get("a")
     assert [(v.content_hash, v.access_count) for v in cache.inspect("a").versions] == [("h2", 1), ("h1", 3)]
     assert [(row["key"], row["access_count"]) for row in cache.get_hot_entries()] == [("a", 3)]
+
+
+@pytest.mark.parametrize("twin", ["sync"], indirect=True)
+@pytest.mark.parametrize("backend", BACKENDS[-1:], indirect=True)
+def test_the_hottest_of_many_are_found_in_steps(smart):
+    """More entries than one step looks at, of each key several versions: the most used version counts."""
+    cache = smart(versions=3, events=[], history=0)
+    hashes = ["h0", "h1", "h2"]
+    for content_hash in hashes:
+        cache.put_many({"key": f"k{n}", "output": "x", "content_hash": content_hash} for n in range(400))
+    expected = {}
+    for number in range(0, 400, 10):
+        for place, content_hash in enumerate(hashes):
+            for _ in range((number // 10 + place * 7) % 11):
+                cache.get(f"k{number}", content_hash)
+        expected[f"k{number}"] = max((number // 10 + place * 7) % 11 for place in range(3))
+    for count in (1, 10, 35):
+        hot = cache.get_hot_entries(count)
+        assert [row["access_count"] for row in hot] == sorted(expected.values(), reverse=True)[:count]
+        assert all(row["access_count"] == expected[row["key"]] for row in hot)
+        assert len({row["key"] for row in hot}) == count
+
+
+def test_versions_of_one_key_do_not_push_others_out_of_the_hottest(cache):
+    for number, content_hash in enumerate(("h1", "h2", "h3")):
+        cache.put("a", content_hash, content_hash)
+        for _ in range(5 - number):
+            cache.get("a")
+    cache.put("b", "x", "h")
+    cache.get("b")
+    assert [(row["key"], row["access_count"]) for row in cache.get_hot_entries(2)] == [("a", 5), ("b", 1)]
 
 
 def test_each_version_is_an_entry_to_the_policy(smart):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from distcache.config import Request, Settings
     from distcache.keys import Partition
     from distcache.op import Flow, Op
-    from distcache.smart.records import Dump
+    from distcache.smart.records import Dump, Metadata
 
     Output = str | bytes
 
@@ -167,25 +167,25 @@ class WholeCache(SharedFlows[SmartOps]):
         return removed
 
     def _hottest(self, ops: SmartOps, count: int) -> Flow[list[dict[str, Any]]]:
-        best: list[tuple[int, int, bytes, Any]] = []
-        known: set[bytes] = set()
+        """Of a key with several versions, the most used one counts."""
+        rows = count * (self.config.versions if self.config else 1)
+        best: dict[bytes, tuple[tuple[int, int], Metadata]] = {}
         for part in ops.partitions:
             cursor = FIRST
             while True:
-                least = best[0][0] if len(best) >= count else 0
-                step = Batch([ops.hot(part, cursor, CHUNK, count, least)], patient=True)
+                least = min(worth for (worth, _last), _ in best.values()) if len(best) >= count else 0
+                step = Batch([ops.hot(part, cursor, CHUNK, rows, least)], patient=True)
                 ((cursor, found),) = yield from together(step)
                 for usage, name, metadata in found:
-                    if name not in known:
-                        known.add(name)
-                        heapq.heappush(best, (usage.access_count, usage.last_access_ms, name, metadata))
-                        if len(best) > count:
-                            known.discard(heapq.heappop(best)[2])
+                    worth = (usage.access_count, usage.last_access_ms)
+                    if name not in best or best[name][0] < worth:
+                        best[name] = worth, metadata
+                best = dict(heapq.nlargest(count, best.items(), key=lambda row: row[1][0]))
                 if cursor == FIRST:
                     break
         return [
             {"key": unraw(name), "access_count": hits, "file": metadata.file_path, "lines": metadata.line_range}
-            for hits, _last, name, metadata in sorted(best, key=lambda row: row[:3], reverse=True)
+            for name, ((hits, _last), metadata) in best.items()
         ]
 
     def _bound(self, name: bytes, content_hash: bytes) -> tuple[bytes, ...]:
