@@ -379,13 +379,18 @@ def lessons(part: Partition) -> Iterator[str]:
             yield f"the lessons of {one.hex()} have no clock"
         elif any(weight > stored.value[b"\xff"] + math.log2(2 * 16 + 1) for weight in stored.value.values()):
             yield f"a successor of {one.hex()} weighs more than can be counted"
+    if len(learned) > 4 * part.number("bound_entries") and not part.lowered:
+        yield f"there are {len(learned)} lessons"
+
+
+def nearby(part: Partition) -> Iterator[str]:
+    """What came soon after a key goes with what came next, and is bounded as that is."""
+    there = part.many("l:")
     for one, stored in part.many("n:").items():
         if one not in there:
             yield f"what came soon after {one.hex()} has no clock"
         if stored.ttl_ms < 0 or len(stored.value) > SUCCESSORS:
             yield f"what came soon after {one.hex()}: {len(stored.value)} members and {stored.ttl_ms} ms to live"
-    if len(learned) > 4 * part.number("bound_entries") and not part.lowered:
-        yield f"there are {len(learned)} lessons"
 
 
 def ghosts(part: Partition) -> Iterator[str]:
@@ -417,7 +422,10 @@ def flights(part: Partition) -> Iterator[str]:
 
 Rule = "Callable[[Partition], Iterator[str]]"
 COMMON = (known_keys, whole_state, requests, stream)
-SMART = (queue, entries, identity, deadlines, bounds, graph, relics, dependencies, versions, histories, lessons, ghosts)
+SMART = (
+    *(queue, entries, identity, deadlines, bounds, graph, relics, dependencies, versions),
+    *(histories, lessons, nearby, ghosts),
+)
 SMART += (flights,)
 KINDS: dict[str, tuple[Any, ...]] = {"smart": SMART}
 """What else holds for a kind of cache; a test module may add its own."""
