@@ -73,7 +73,7 @@ def compare(
     for _ in range(rounds):
         base, ours = _round(baseline[1], calls), _round(call, max(1, calls // per)) / per
         pairs.append((ours, base))
-    return _row(name, baseline[0], pairs)
+    return row_of(name, baseline[0], pairs)
 
 
 async def compare_async(
@@ -90,7 +90,7 @@ async def compare_async(
     for _ in range(rounds):
         base, ours = await _round_async(baseline[1], calls), await _round_async(call, max(1, calls // per)) / per
         pairs.append((ours, base))
-    return _row(name, baseline[0], pairs)
+    return row_of(name, baseline[0], pairs)
 
 
 def show(title: str, rows: list[Row], url: str) -> None:
@@ -99,7 +99,7 @@ def show(title: str, rows: list[Row], url: str) -> None:
     for column, side in (("operation", "left"), ("us a call", "right"), ("ratio", "right"), ("to", "left")):
         table.add_column(column, justify=side)  # type: ignore[arg-type] # a literal
     for row in rows:
-        table.add_row(row.name, f"{row.us:.1f}", f"{row.ratio:.2f}", row.baseline)
+        table.add_row(row.name, f"{row.us:.1f}" if row.us >= 10 else f"{row.us:.2f}", f"{row.ratio:.2f}", row.baseline)
     console = Console()
     console.print(table)
     console.print(described(url))
@@ -118,7 +118,8 @@ def write_json(path: Path | None, rows: list[Row]) -> None:
         path.write_text(json.dumps([asdict(row) for row in rows], indent=2), encoding="utf-8")
 
 
-def _row(name: str, baseline: str, pairs: list[tuple[float, float]]) -> Row:
+def row_of(name: str, baseline: str, pairs: list[tuple[float, float]]) -> Row:
+    """Out of the seconds a call of each round: (ours, the baseline's)."""
     ratio = statistics.median(ours / base for ours, base in pairs)
     return Row(name, statistics.median(ours for ours, _ in pairs) * 1e6, ratio, baseline)
 

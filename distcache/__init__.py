@@ -14,6 +14,7 @@ from distcache.errors import (
     ValueTooLarge,
     WaitsForItself,
 )
+from distcache.near import NearCache
 from distcache.smart.cache import AsyncSmartCache, SmartCache, create_smart_cache, get_smart_cache
 from distcache.smart.records import EntryInfo, HistoryRecord, Version
 from distcache.warmup.records import Compiled, QueuedTask, QueueStats, Task, WorkerInfo
@@ -35,6 +36,7 @@ __all__ = [
     "EntryInfo",
     "HistoryRecord",
     "Match",
+    "NearCache",
     "QueueStats",
     "QueuedTask",
     "ServerError",

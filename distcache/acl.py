@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SENDS = ("evalsha", "script|load")
 """What a client sends itself; everything else it does is done by a script, with this user's rights."""
+NEAR = ("hello", "ping", "client|tracking")
+"""What a client with a near cache also sends."""
 WAITS = ("xread",)
 """What a client also sends that computes what is missing, or waits for another that does."""
 
@@ -35,11 +37,12 @@ ROLES = tuple(_MODULES)
 """reader: a client with read_only=True. writer: any other client. worker: a process of `distcache worker`."""
 
 
-def rules(role: str, namespace: str) -> list[str]:
+def rules(role: str, namespace: str, *, near: bool = False) -> list[str]:
     """The words that follow the name and password in ACL SETUSER. ConfigError for a namespace that cannot be one."""
     pattern = Keyspace(check_namespace(namespace), 1).pattern.decode()
     commands = {command for script in _scripts(role) for command in _commands(script)}
     commands.update(() if role == "reader" else WAITS)
+    commands.update(NEAR if near else ())
     words = (*SENDS, *sorted(commands))
     return ["resetkeys", "resetchannels", f"~{pattern}", "-@all", *(f"+{command}" for command in words)]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from distcache import keys
 from distcache.codec import check_sign_keys
 from distcache.errors import ConfigError, ConfigMismatch
+from distcache.near import NearCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,8 +44,8 @@ class Options(TypedDict, total=False):
     """Deadline of one operation, connecting and retries included; 0.25 by default."""
     read_only: bool
     """Send nothing that changes data; hits are then not counted either."""
-    near: bool
-    """Keep copies of what was read in this process."""
+    near: bool | NearCache
+    """Keep copies of what was read in this process, for as long as they are true; SmartCache only."""
     sign_keys: Sequence[bytes]
     """Keys that sign values: the first signs, all verify. Unsigned values are then misses."""
     max_value_bytes: int
@@ -225,6 +226,8 @@ class Settings:
     """Deadline of one operation, connecting and retries included."""
     read_only: bool = False
     """Send nothing that changes data; hits are then not counted either."""
+    near: NearCache | None = None
+    """Keep copies of what was read in this process."""
     sign_keys: tuple[bytes, ...] = ()
     """Keys that sign values: the first signs, all verify. Unsigned values are then misses."""
     max_value_bytes: int = 64 * MEGABYTE
@@ -235,10 +238,12 @@ class Settings:
     @classmethod
     def of(cls, options: Mapping[str, Any], namespace: str) -> Settings:
         """The settings among a cache's options; `namespace` is the default one."""
-        if options.get("near"):
-            raise ConfigError("near=True is not available yet; leave it out")
         chosen = {item.name: options[item.name] for item in fields(cls) if item.name in options}
-        return cls(**{"namespace": namespace, **chosen, "sign_keys": check_sign_keys(options.get("sign_keys", ()))})
+        checked = {
+            "near": NearCache.of(options.get("near", False)),
+            "sign_keys": check_sign_keys(options.get("sign_keys", ())),
+        }
+        return cls(**{"namespace": namespace, **chosen, **checked})
 
     def __post_init__(self) -> None:
         keys.check_namespace(self.namespace)

@@ -1,6 +1,5 @@
 -- Find an entry and record the access: counters, recency, frequency, event.
--- Returns {output, content hash}, and of one that expires also {ms until then, us to make it}; or nothing when it is
--- absent, expired, or there with another hash only.
+-- Returns what smart_reply says; or nothing when it is absent, expired, or there with another hash only.
 local state      = KEYS[1]   -- hash: shared config, clocks, counters
 local score      = KEYS[2]   -- zset: entry id -> eviction priority
 local usage      = KEYS[3]   -- hash: entry id -> use, size, cost, deadline
@@ -21,6 +20,7 @@ local wanted_id  = ARGV[5]   -- id of that hash among the older versions
 --@include policy
 --@include hit
 --@include smart_find
+--@include smart_reply
 local s = read_hot(state, partitions)
 if not s then return stale() end
 local now, us = clock()
@@ -39,6 +39,4 @@ else
   emit(events, s, 'MISS', key, found)
 end
 write_hot(state, s)
-if not u then return nil end
-if expires == 0 then return {entry[1], entry[2]} end
-return {entry[1], entry[2], expires - now, math.min(u.cost * 1000, 1e15)}
+return u and smart_reply(id, found, u, entry, expires - now)

@@ -1,5 +1,5 @@
 -- Find an entry and leave no trace, for read-only clients and for has().
--- Returns {output, content hash}, or nothing.
+-- Returns what smart_reply says, or nothing.
 local state      = KEYS[1]  -- hash: shared config
 local usage      = KEYS[2]  -- hash: entry id -> use, size, cost, deadline
 local entries    = KEYS[3]  -- prefix of the entries' hashes
@@ -14,7 +14,10 @@ local bare       = ARGV[6]  -- '1': do not send the output
 --@include stale
 --@include usage
 --@include smart_find
+--@include smart_reply
 if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
-local found, u, entry = smart_find({usage = usage, entries = entries}, id, key, wanted, wanted_id, clock())
+local now = clock()
+local found, u, entry, expires = smart_find({usage = usage, entries = entries}, id, key, wanted, wanted_id, now)
 if not u then return nil end
-return {bare == '1' and found or entry[1], entry[2]}
+if bare == '1' then entry[1] = found end
+return smart_reply(id, found, u, entry, expires - now)

@@ -10,6 +10,7 @@ from distcache.client import AsyncClient, Engine, SyncClient, user_cache_directo
 from distcache.config import ContentOptions, Default, Settings
 from distcache.content import text as content_text
 from distcache.content.flows import ContentFlows, checked
+from distcache.errors import ConfigError
 from distcache.executor.periodic import AsyncPeriodic, Periodic
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def _flows(
 
 def _engine(options: ContentOptions) -> Engine:
     config.check_options(options, ContentOptions)
+    if options.get("near"):
+        raise ConfigError("near is for SmartCache; a ContentHashCache has no near cache yet, leave it out")
     return Engine(options.get("url"), user_cache_directory())
 
 

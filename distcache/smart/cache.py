@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from distcache import config
 from distcache.client import Engine
 from distcache.config import Settings, SmartOptions
 from distcache.smart import files
-from distcache.smart.flows import SmartFlows
-from distcache.smart.flying import AsyncFlying, Flying
+from distcache.smart.nearby import flows_for
+from distcache.smart.nearside import AsyncNearside, Nearside
 from distcache.smart.request import MAX_ENTRIES, MAX_SIZE_MB, smart_request
 from distcache.smart.whole import matching
 from distcache.warmup.surface import AsyncWarming, Warming
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from distcache.smart.records import EntryInfo, HistoryRecord
 
 
-class SmartCache(Flying, Warming):
+class SmartCache(Nearside, Warming):
     """A shared cache of build outputs, found by key and content hash and invalidated by dependency.
 
     cache_dir: where the embedded server keeps its data, and where save() writes. max_entries, max_size_mb: bounds
@@ -49,16 +50,22 @@ class SmartCache(Flying, Warming):
         self.enable_warmup = enable_warmup
         settings = Settings.of(options, "smart")
         engine = Engine(options.get("url"), self.cache_dir)
-        self._flows = SmartFlows(
-            smart_request(engine, max_entries, max_size_mb, options), settings, threading.get_ident
-        )
+        request = smart_request(engine, max_entries, max_size_mb, options)
+        self._flows = flows_for(request, settings, threading.get_ident, threading.Lock)
+        self._prepare_near(self._flows.near, engine.endpoint)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
         self._prepare_warmup(self._flows, self.cache_dir, options)
         self._prepare_flights(self._flows)
         self._agree(self._flows.opened())
+        self._track()
 
     def get(self, key: str, content_hash: str = "") -> str | bytes | None:
         """The output stored under key, or None; with a content hash, only an output stored with that hash."""
+        if self._near is not None:
+            output = self._near.get(key, content_hash)
+            if output is not None:
+                return output
+            self._track()
         return self._run(self._flows.get(key, content_hash), None)
 
     def put(
@@ -147,7 +154,7 @@ class SmartCache(Flying, Warming):
 
     def local_stats(self) -> dict[str, int]:
         """What this object did: hits, misses, writes, corrupt, errors."""
-        return {**self._flows.counts, "errors": self._failures.count}
+        return {**self._flows.counted(), "errors": self._failures.count}
 
     def get_hot_entries(self, count: int = 10) -> list[dict[str, Any]]:
         """The most used entries: [{'key', 'access_count', 'file', 'lines'}]."""
@@ -162,7 +169,7 @@ class SmartCache(Flying, Warming):
         self._run(self._flows.flush(), None)
 
 
-class AsyncSmartCache(AsyncFlying, AsyncWarming):
+class AsyncSmartCache(AsyncNearside, AsyncWarming):
     """SmartCache for asyncio: the same parameters, the same methods to await. Connects at the first call."""
 
     def __init__(
@@ -178,7 +185,9 @@ class AsyncSmartCache(AsyncFlying, AsyncWarming):
         self.enable_warmup = enable_warmup
         settings = Settings.of(options, "smart")
         engine = Engine(options.get("url"), self.cache_dir)
-        self._flows = SmartFlows(smart_request(engine, max_entries, max_size_mb, options), settings, _task)
+        request = smart_request(engine, max_entries, max_size_mb, options)
+        self._flows = flows_for(request, settings, _task, threading.Lock)
+        self._prepare_near(self._flows.near, engine.endpoint)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
         self._prepare_warmup(self._flows, self.cache_dir, options)
         self._prepare_flights(self._flows)
@@ -190,6 +199,12 @@ class AsyncSmartCache(AsyncFlying, AsyncWarming):
 
     async def get(self, key: str, content_hash: str = "") -> str | bytes | None:
         """See SmartCache.get."""
+        if self._near is not None:
+            output = self._near.get(key, content_hash)
+            if monotonic() >= self._breathe_at:
+                await self._breathe()
+            if output is not None:
+                return output
         return await self._run(self._flows.get(key, content_hash), None)
 
     async def put(
@@ -274,7 +289,7 @@ class AsyncSmartCache(AsyncFlying, AsyncWarming):
 
     def local_stats(self) -> dict[str, int]:
         """See SmartCache.local_stats."""
-        return {**self._flows.counts, "errors": self._failures.count}
+        return {**self._flows.counted(), "errors": self._failures.count}
 
     async def get_hot_entries(self, count: int = 10) -> list[dict[str, Any]]:
         """See SmartCache.get_hot_entries."""

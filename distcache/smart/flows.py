@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from distcache.config import Request, Settings
+    from distcache.near import Near
     from distcache.op import Flow, Op
     from distcache.smart.ops import SmartOps
     from distcache.smart.records import EntryInfo, Found, HistoryRecord
@@ -33,6 +34,9 @@ IMPORT_CHUNK = 100
 
 class SmartFlows(WholeCache):
     """The operations of one SmartCache object."""
+
+    near: Near | None = None
+    """Answers before any of this is asked; see `nearby`."""
 
     def __init__(self, request: Request, settings: Settings, owner: Callable[[], int]) -> None:
         super().__init__(request, settings, owner)
@@ -201,6 +205,17 @@ class SmartFlows(WholeCache):
 
     def _with_riders(self, ops: SmartOps, op: Op[Any]) -> Flow[Any]:
         """Run an op, and in the same round trip what is due: lessons, and the removal of what has expired."""
+        riders = self._riders(ops)
+        if not riders:
+            return (yield from op)
+        results: list[Any] = []
+        try:
+            results = yield from Batch([op, *riders])
+        finally:
+            self._rode(riders, results[1:])
+        return merge(results[:1])[0]
+
+    def _riders(self, ops: SmartOps) -> list[Op[Any]]:
         riders: list[Op[Any]] = []
         if self.learner.due:
             riders += lessons(ops, self.learner.take())
@@ -208,10 +223,10 @@ class SmartFlows(WholeCache):
             self._tidied_at = monotonic()
             self._tidy_next = (self._tidy_next + 1) % len(ops.partitions)
             riders.append(ops.tidy(ops.partitions[self._tidy_next], 16))
-        if not riders:
-            return (yield from op)
-        results = yield from Batch([op, *riders])  # what becomes of a rider is not this caller's concern
-        return merge(results[:1])[0]
+        return riders
+
+    def _rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
+        """What becomes of a rider is not the caller's concern. No results: nobody knows."""
 
     def _prepare(self, *parameters: Any) -> Callable[[SmartOps], Op[bool]]:
         values = self.put_values(*parameters)
@@ -272,6 +287,9 @@ class SmartFlows(WholeCache):
         """An older output does not survive a newer one over the limit."""
         with suppress(Unavailable, ServerError):  # the caller's error is the value, whatever state the server is in
             yield from self.agreed(lambda ops: iter(ops.invalidate(name, "replaced by a value over the limit")))
+
+    def changed(self, name: bytes) -> None:
+        """Another than these operations has changed a key, or tried to."""
 
     def decoded(self, name: bytes, found: Found, *, counted: bool = True) -> Flow[Output | None]:
         """The output itself. A corrupt one is a miss and does not stay. `counted`: its reading was counted as a hit."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _serials = count()
-_last: ContextVar[dict[int, tuple[int, tuple[bytes, ...]]]] = ContextVar("distcache_last_keys")
+_NOTHING: dict[int, list[Any]] = {}
+_last: ContextVar[dict[int, list[Any]]] = ContextVar("distcache_last_keys")
 
 BATCH = 32
 """Steps from key to key that ride together with the next call."""
@@ -43,21 +44,36 @@ class Learner:
 
     def saw(self, key: bytes) -> None:
         """The current task asked for this key, or put it."""
+        if before := self.before(key):
+            self._steps.append((key, before))
+
+    def before(self, key: bytes) -> tuple[bytes, ...]:
+        """The keys that this task asked for before it asks for this one now, the latest first; none if that is it."""
         owner = self._owner()
-        lasts = _last.get({})
-        before = lasts.get(self._serial)
-        recent: tuple[bytes, ...] = ()
-        if before is not None and before[0] == owner:
-            recent = before[1]
-            if recent[0] == key:
-                return
-            self._steps.append((key, recent))
-        _last.set({**lasts, self._serial: (owner, (key, *recent[: REACH - 1]))})
+        lasts = _last.get(_NOTHING)
+        mine = lasts.get(self._serial)
+        if mine is None or mine[0] != owner:
+            _last.set({**lasts, self._serial: [owner, (key,)]})
+            return ()
+        recent: tuple[bytes, ...] = mine[1]
+        if recent[0] == key:
+            return ()
+        mine[1] = (key, *recent[: REACH - 1])
+        return recent
 
     def recent(self) -> tuple[bytes, ...]:
         """The last keys of the current task, the latest first."""
-        owner, keys = _last.get({}).get(self._serial, (None, ()))
+        owner, keys = _last.get(_NOTHING).get(self._serial, (None, ()))
         return keys if owner == self._owner() else ()
+
+    def add(self, steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> None:
+        """What was observed elsewhere."""
+        self._steps.extend(steps)
+
+    @property
+    def some(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self._steps)
 
     @property
     def due(self) -> bool:

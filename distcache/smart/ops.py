@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from distcache.errors import ValueTooLarge
@@ -13,7 +14,7 @@ from distcache.smart import likely
 from distcache.smart.records import Dump, EntryInfo, Found, HistoryRecord, Metadata, Usage, event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from distcache.keys import Keyspace, Partition
     from distcache.smart.learner import Lesson
@@ -37,8 +38,19 @@ PREDICT = Script("predict", retryable=True, writes=False)
 PATTERNS = Script("patterns", retryable=True, writes=False)
 EVENTS = Script("events", retryable=True, writes=False)
 STATS = Script("stats", retryable=True, writes=False)
+TOUCHES = Script("near_touches", retryable=True)
 
 NO_HASH = b""
+
+
+class Touches(Op[bool]):
+    """Uses of copies. made_at: on this process's clock; the server knows a repeat for a minute."""
+
+    __slots__ = ("made_at",)
+
+    def __init__(self, script: Script, values: tuple[Any, ...], decode: Callable[[Any], bool]) -> None:
+        super().__init__(script, values, decode)
+        self.made_at = monotonic()
 
 
 class SmartOps:
@@ -282,6 +294,22 @@ class SmartOps:
         )
         return Op(DUMP, values, lambda reply: (reply[0], [Dump.decode(row) for row in reply[1:]]))
 
+    def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
+        """Record reads that near caches answered: (entry id, how often), all of the partition, the last used last."""
+        values = TOUCHES.bind(
+            state=part.state,
+            score=part.score,
+            usage=part.usage,
+            deadline=part.deadline,
+            events=part.events,
+            entries=part.entries,
+            requests=part.requests,
+            partitions=self._shape,
+            request=os.urandom(12),
+            uses=[item for use in uses for item in use],
+        )
+        return Touches(TOUCHES, values, bool)
+
     def learn(self, part: Partition, lessons: Iterable[Lesson]) -> Op[int]:
         """Record which keys came after which; all the first keys belong to the partition."""
         rows = [
@@ -372,7 +400,10 @@ def _links(one: bytes, dependencies: Iterable[bytes]) -> bytes:
 def _found(reply: Any) -> Found | None:
     if reply is None:
         return None
-    return Found(*reply) if len(reply) == 2 else Found(reply[0], reply[1], reply[2], reply[3] / 1000)  # noqa: PLR2004
+    if len(reply) == 2:  # noqa: PLR2004 - as lua/include/smart_reply.lua says
+        return Found(*reply)
+    blob, content_hash, left_ms, cost_us, older = reply
+    return Found(blob, content_hash, left_ms if left_ms >= 0 else None, cost_us / 1000, bool(older))
 
 
 def stored(reply: int) -> bool:

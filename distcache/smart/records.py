@@ -23,6 +23,8 @@ class Found:
     """Until it expires; None for never, and where it was not asked for."""
     cost_ms: float = 0
     """What it took to make, if it expires."""
+    older: bool = False
+    """It is not the key's latest version."""
 
 
 @dataclass(frozen=True, slots=True)

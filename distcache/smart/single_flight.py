@@ -193,6 +193,8 @@ class SingleFlight:
         except ValueTooLarge:  # its own caller gets it all the same
             yield from self.abandon(call, lease, stale=False)
             return False
+        finally:
+            self.smart.changed(call.name)
         self.smart.counts["writes"] += stored
         return stored
 

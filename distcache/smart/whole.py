@@ -37,6 +37,10 @@ class WholeCache(SharedFlows[SmartOps]):
         self.learner = Learner(owner)
         self.counts = dict.fromkeys(("hits", "misses", "writes", "corrupt"), 0)
 
+    def counted(self) -> dict[str, int]:
+        """What this object did."""
+        return self.counts
+
     def _make_ops(self, _config: SharedConfig, keyspace: Keyspace) -> SmartOps:
         return SmartOps(keyspace)
 

@@ -1,0 +1,170 @@
+"""What a hit of the near cache costs, beside cashews with client_side=True, redis-py's own cache, lru_cache and a dict.
+
+python benchmarks/near.py [--quick] [--json FILE]      (pip install 'distcache[near,bench-peers]')
+
+1,000 keys of 500 bytes are read in turn, all of them hits in this process. Rounds of all candidates alternate in one
+event loop; a ratio is the median of the rounds' ratios to cashews. What distcache's hits do besides (hash check,
+recency, counts, learning, reports to the server) is included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+from contextlib import AsyncExitStack
+from threading import Lock
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import redis
+from bench import Row, arguments, row_of, server, show, write_json
+from cashews import Cache, register_backend
+from cashews.backends.redis.client_side import BcastClientSide
+from cashews.picklers import PicklerType
+from redis.cache import CacheConfig
+
+from distcache import AsyncSmartCache, NearCache, SmartCache
+from distcache.keys import Partition, key_id
+from distcache.near import Copy, Near
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+KEYS = [f"src/package/module_{number}.py" for number in range(1000)]
+OUTPUT = "x" * 500
+HASH = "4f2a9c"
+BASE = "cashews, client_side=True"
+PART = Partition("bench", 0)
+
+
+async def hits(url: str, rounds: int, *, quick: bool) -> list[Row]:
+    """Every candidate's hit."""
+    async with AsyncExitStack() as stack:
+        sync = {**_memory(), **_redis_py(url), **await _distcache(url, stack)}
+        later = {**await _cashews(url), **await _distcache_async(url, stack)}
+        times: dict[str, list[float]] = {name: [] for name in (*later, *sync)}
+        for _ in range(rounds):
+            for name, awaited in later.items():
+                times[name].append(await _round_async(awaited, 1 if quick else 10))
+            for name, call in sync.items():
+                times[name].append(_round(call, 1 if quick else 10))
+    base = times[BASE]
+    return [row_of(name, BASE, list(zip(taken, base, strict=True))) for name, taken in times.items()]
+
+
+def invalidations(rounds: int) -> list[Row]:
+    """What a reported change costs with few and with many copies."""
+    few, many = _filled(1000), _filled(100_000)
+    pairs = [(_dropping(many), _dropping(few)) for _ in range(rounds)]
+    return [row_of("an invalidated key, 100,000 copies", "1,000 copies", pairs)]
+
+
+def _memory() -> dict[str, Callable[[str], Any]]:
+    plain = dict.fromkeys(KEYS, OUTPUT)
+    return {"dict.get": plain.get, "functools.lru_cache": functools.lru_cache(10_000)(lambda _key: OUTPUT)}
+
+
+def _redis_py(url: str) -> dict[str, Callable[[str], Any]]:
+    try:
+        client = redis.Redis.from_url(url, protocol=3, cache_config=CacheConfig(max_size=10_000))
+        for key in KEYS:
+            client.set(key, OUTPUT)
+            client.get(key)
+    except (redis.RedisError, AttributeError) as error:  # it knows no unix sockets, and refuses Valkey and Redis < 7.4
+        print(f"redis-py's own cache is left out, this server does not suit it: {error}")
+        return {}
+    return {"redis-py, client-side cache": client.get}
+
+
+async def _cashews(url: str) -> dict[str, Callable[[str], Awaitable[Any]]]:
+    register_backend("unix", BcastClientSide, pass_uri=True, pickler=PicklerType.DEFAULT)
+    cache = Cache()
+    cache.setup(url)
+    await cache.init()
+    for key in KEYS:
+        await cache.set(key, OUTPUT)
+        await cache.get(key)
+    return {BASE: cache.get}
+
+
+async def _distcache(url: str, stack: AsyncExitStack) -> dict[str, Callable[[str], Any]]:
+    cache = stack.enter_context(SmartCache(url=url, near=True, on_error="raise", timeout_s=5))
+    cache.put_many([{"key": key, "output": OUTPUT, "content_hash": HASH} for key in KEYS])
+    while cache.local_stats()["near_hits"] < len(KEYS):
+        cache.get_many(KEYS)
+    return {
+        "SmartCache.get, hash checked": lambda key, get=cache.get: get(key, HASH),
+        "SmartCache.get": cache.get,
+    }
+
+
+async def _distcache_async(url: str, stack: AsyncExitStack) -> dict[str, Callable[[str], Awaitable[Any]]]:
+    cache = await stack.enter_async_context(AsyncSmartCache(url=url, near=True, on_error="raise", timeout_s=5))
+    while cache.local_stats()["near_hits"] < len(KEYS):
+        await cache.get(KEYS[0])
+        await cache.get_many(KEYS)
+    return {
+        "AsyncSmartCache.get, hash checked": lambda key, get=cache.get: get(key, HASH),
+        "AsyncSmartCache.get": cache.get,
+    }
+
+
+def _round(call: Callable[[str], Any], times: int) -> float:
+    gc.collect()
+    start = perf_counter()
+    for _ in range(times):
+        for key in KEYS:
+            call(key)
+    return (perf_counter() - start) / times / len(KEYS)
+
+
+async def _round_async(call: Callable[[str], Awaitable[Any]], times: int) -> float:
+    gc.collect()
+    start = perf_counter()
+    for _ in range(times):
+        for key in KEYS:
+            await call(key)
+    return (perf_counter() - start) / times / len(KEYS)
+
+
+def _filled(count: int) -> tuple[Near, object, list[str]]:
+    near, source = Near(NearCache(count, 2**40), lambda _name: (), Lock, counts=False), object()
+    near.confirmed(source)
+    keys = [f"{number}.py" for number in range(count)]
+    for key in keys:
+        _fill(near, key)
+    return near, source, keys
+
+
+def _fill(near: Near, key: str) -> None:
+    one = key_id(key.encode())
+    near.complete(one, near.begin(one), Copy(key, key.encode(), one, OUTPUT, HASH))
+
+
+def _dropping(filled: tuple[Near, object, list[str]]) -> float:
+    near, source, keys = filled
+    reports = [[PART.entry(key_id(key.encode()))] for key in keys[:1000]]
+    start = perf_counter()
+    for names in reports:
+        near.changed(source, names)
+    taken = (perf_counter() - start) / len(reports)
+    for key in keys[:1000]:
+        _fill(near, key)
+    return taken
+
+
+def main() -> None:
+    """Run and print both tables."""
+    options = arguments(__doc__)
+    rounds = 5 if options.quick else 31
+    with server() as url:
+        rows = asyncio.run(hits(url, rounds, quick=options.quick))
+        show("near hits", rows, url)
+        dropped = invalidations(rounds)
+        show("invalidation", dropped, url)
+    write_json(options.json, rows + dropped)
+
+
+if __name__ == "__main__":
+    main()

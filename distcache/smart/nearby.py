@@ -1,0 +1,270 @@
+"""A SmartCache with a near cache: what its operations tell it, and how the uses of its copies reach the server."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import zip_longest
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from distcache.errors import DistcacheError, StaleConfig
+from distcache.keys import hash_id, key_bytes, key_id, raw, unraw
+from distcache.near import Copy, Flight, Near
+from distcache.op import Batch
+from distcache.shared import merge
+from distcache.smart.flows import SmartFlows
+from distcache.smart.ops import Touches
+from distcache.smart.records import Found
+from distcache.smart.whole import lessons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from distcache.config import Request, Settings, SharedConfig
+    from distcache.keys import Keyspace, Partition
+    from distcache.near import NearCache
+    from distcache.op import Flow, Op
+    from distcache.smart.ops import SmartOps
+    from distcache.smart.records import Dump, EntryInfo
+
+    Output = str | bytes
+
+T = TypeVar("T")
+
+CHUNK = 256
+"""Entries whose uses one script call takes."""
+WAIT_S = 0.1
+"""How long uses wait, so that those of many calls ride together."""
+UNSENT = 64
+"""Batches of uses that are kept while the server is away; the oldest are dropped."""
+RESENT_S = 50.0
+"""For how long a batch may be sent again: the server knows a request for a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearFound(Found):
+    """What a read found."""
+
+    flight: Flight | None = None
+    """The read, while it may become a copy."""
+
+
+class NearFlows(SmartFlows):
+    """The operations of one SmartCache object that has a near cache."""
+
+    near: Near
+
+    def __init__(
+        self, request: Request, settings: Settings, owner: Callable[[], int], bounds: NearCache, lock: Callable[[], Any]
+    ) -> None:
+        super().__init__(request, settings, owner)
+        self.near = Near(bounds, self.learner.before, lock, counts=not settings.read_only)
+        self._sliding = False
+        self._unsent: deque[Touches] = deque(maxlen=UNSENT)
+        self._sent_at = monotonic()
+
+    def _make_ops(self, config: SharedConfig, keyspace: Keyspace) -> SmartOps:
+        self.near.watch(tuple(part.entries for part in keyspace.partitions))
+        self._sliding = config.sliding
+        self._unsent.clear()
+        return super()._make_ops(config, keyspace)
+
+    def counted(self) -> dict[str, int]:
+        """What this object did; near_hits are among the hits."""
+        near_hits = self.near.hits
+        return {**self.counts, "hits": self.counts["hits"] + near_hits, "near_hits": near_hits}
+
+    # -- reading
+
+    def _read(self, ops: SmartOps, name: bytes, wanted: bytes) -> Flow[Found | None]:
+        one = key_id(name)
+        flight = self.near.begin(one)
+        try:
+            found = yield from super()._read(ops, name, wanted)
+        except BaseException:
+            self.near.abandon(one, flight)
+            raise
+        return self._landed(one, unraw(wanted), flight, found)
+
+    def get_many(self, keys: Iterable[str]) -> Flow[dict[str, Output]]:
+        """The outputs of those keys that hit, here or there."""
+        wanted = list(dict.fromkeys(keys))
+        outputs = {key: self.near.get(key, "") for key in wanted}
+        rest = [key for key in wanted if outputs[key] is None]
+        if rest:
+            outputs.update((yield from super().get_many(rest)))
+        return {key: output for key, output in outputs.items() if output is not None}
+
+    def _read_many(self, ops: SmartOps, names: Sequence[bytes]) -> Flow[list[Found | None]]:
+        flights = {one: self.near.begin(one) for one in map(key_id, names)}
+        try:
+            found = yield from super()._read_many(ops, names)
+        except BaseException:
+            for one, flight in flights.items():
+                self.near.abandon(one, flight)
+            raise
+        return [self._landed(one, "", flight, each) for (one, flight), each in zip(flights.items(), found, strict=True)]
+
+    def _landed(self, one: bytes, wanted: str, flight: Flight, found: Found | None) -> Found | None:
+        if found is None:
+            self.near.saw(one, wanted, None)
+            return None
+        return NearFound(found.blob, found.content_hash, found.left_ms, found.cost_ms, found.older, flight)
+
+    def decoded(self, name: bytes, found: Found, *, counted: bool = True) -> Flow[Output | None]:
+        """The output itself, which becomes a copy if this came of a read."""
+        one = key_id(name)
+        output: Output | None = yield from super().decoded(name, found, counted=counted)
+        if output is None:
+            self.near.forget(one)
+        else:
+            older = hash_id(found.content_hash) if found.older else b""
+            copy = Copy(unraw(name), name, one, output, unraw(found.content_hash), older)
+            flight = found.flight if isinstance(found, NearFound) else None
+            self.near.complete(one, flight or Flight(), copy, self._life_s(found.left_ms))
+        return output
+
+    def _life_s(self, left_ms: int | None) -> float:
+        """With sliding expiry, the second half of a life is for reads that the server sees in time."""
+        if left_ms is None:
+            return math.inf
+        return left_ms / (2000 if self._sliding else 1000)
+
+    def has(self, key: str, content_hash: str = "") -> Flow[bool]:
+        """Whether a get would hit; counts nothing."""
+        name, wanted = key_bytes(key), raw(content_hash)
+        found = yield from self.agreed(lambda ops: iter(ops.peek(name, wanted, bare=True)))
+        if found is None or not found.older:
+            self.near.saw(key_id(name), content_hash, unraw(found.content_hash) if found else None)
+        return found is not None
+
+    def inspect(self, key: str) -> Flow[EntryInfo | None]:
+        """All metadata of a key."""
+        yield from self.flush()
+        info = yield from super().inspect(key)
+        self.near.saw(key_id(key_bytes(key)), "", info.content_hash if info else None)
+        return info
+
+    # -- changing: whatever came of it, what was copied before is not handed out after
+
+    def put(self, key: str, *parameters: Any, **named: Any) -> Flow[bool]:
+        """Store an output."""
+        return (yield from self._changing([key], super().put(key, *parameters, **named)))
+
+    def put_many(self, items: Iterable[Mapping[str, Any]]) -> Flow[int]:
+        """Store several outputs."""
+        listed = list(items)
+        return (yield from self._changing([item["key"] for item in listed], super().put_many(listed)))
+
+    def invalidate(self, key: str) -> Flow[bool]:
+        """Remove all versions of a key."""
+        return (yield from self._changing([key], super().invalidate(key)))
+
+    def touch(self, key: str, ttl_seconds: float | None = None) -> Flow[bool]:
+        """Count a use without reading, and start the time to live anew if one is given."""
+        return (yield from self._changing([key], super().touch(key, ttl_seconds)))
+
+    def invalidate_by_dependency(self, dep_key: str, transitive: bool = False) -> Flow[list[str]]:
+        """Remove what depends on a key."""
+        try:
+            removed = yield from super().invalidate_by_dependency(dep_key, transitive)
+        except BaseException:
+            self.near.empty()
+            raise
+        self._forget(removed)
+        return removed
+
+    def clear(self) -> Flow[int]:
+        """Remove all entries and all that was learned."""
+        yield from self.flush()  # what was learned from copies goes too
+        try:
+            return (yield from super().clear())
+        finally:
+            self.near.empty()
+
+    def _changing(self, keys: Iterable[str], flow: Flow[T]) -> Flow[T]:
+        try:
+            return (yield from flow)
+        finally:
+            self._forget(keys)
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            if isinstance(key, str):  # else it was refused
+                self.near.forget(key_id(raw(key)))
+
+    def changed(self, name: bytes) -> None:
+        """Another than these operations has changed a key, or tried to."""
+        self.near.forget(key_id(name))
+
+    # -- reporting the uses of copies
+
+    def flush(self) -> Flow[None]:
+        """Send the uses of copies, and what was learned; raises what went wrong, and keeps the uses."""
+        if not self.settings.read_only and (self.near.due or self._unsent or self.learner.some):
+            yield from self.agreed(self._report)
+
+    def _report(self, ops: SmartOps) -> Flow[None]:
+        riders = [*self._touches(ops), *lessons(ops, self.learner.take())]
+        if riders:
+            results: list[Any] = []
+            try:
+                results = yield from Batch(riders)
+            finally:
+                self._rode(riders, results)
+            merge(results)
+
+    def _riders(self, ops: SmartOps) -> list[Op[Any]]:
+        riders = super()._riders(ops)
+        if (self.near.due or self._unsent) and monotonic() - self._sent_at >= WAIT_S:
+            riders += self._touches(ops)
+        return riders
+
+    def _touches(self, ops: SmartOps) -> list[Op[Any]]:
+        """All uses that the server does not know of, as ops that take effect once, however often they are sent."""
+        self._sent_at = monotonic()
+        uses, steps = self.near.take()
+        self.learner.add(steps)
+        of: dict[Partition, list[tuple[bytes, int]]] = {}
+        for use in uses:
+            of.setdefault(ops.keyspace.of(use[0]), []).append(use)
+        touches: list[Op[Any]] = []
+        with suppress(IndexError):  # another thread may take the last one
+            while self._unsent:
+                if (op := self._unsent.popleft()).made_at > self._sent_at - RESENT_S:
+                    touches.append(op)
+        for part, rows in of.items():
+            touches += [ops.touches(part, rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
+        return touches
+
+    def _rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
+        """Keep the uses that may not have arrived. With another config, the entries that were used are no more."""
+        for op, result in zip_longest(riders, results):
+            arrived = result is not None and not isinstance(result, DistcacheError)
+            if isinstance(op, Touches) and not arrived and not isinstance(result, StaleConfig):
+                self._unsent.append(op)
+
+    def dump(self) -> Flow[list[tuple[Dump, Output]]]:
+        """Every entry whole, for saving."""
+        yield from self.flush()
+        return (yield from super().dump())
+
+    def get_hot_entries(self, count: int = 10) -> Flow[list[dict[str, Any]]]:
+        """The most used entries, most used first."""
+        yield from self.flush()
+        return (yield from super().get_hot_entries(count))
+
+    def get_recent_events(self, count: int = 100) -> Flow[list[dict[str, Any]]]:
+        """The last events of the whole cache, oldest first."""
+        yield from self.flush()
+        return (yield from super().get_recent_events(count))
+
+
+def flows_for(request: Request, settings: Settings, owner: Callable[[], int], lock: Callable[[], Any]) -> SmartFlows:
+    """The operations of a SmartCache, with a near cache if its settings name one; `lock` makes a lock."""
+    if settings.near is None:
+        return SmartFlows(request, settings, owner)
+    return NearFlows(request, settings, owner, settings.near, lock)

@@ -1,0 +1,344 @@
+"""The near cache without a server: every order in which reads, writes, reports and losses can meet."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+from threading import Lock
+
+import pytest
+
+from distcache import near as module
+from distcache.config import Settings
+from distcache.errors import ConfigError
+from distcache.keys import Partition, key_id
+from distcache.near import LEASE_S, Copy, Flight, Near, NearCache
+
+KEYS = ["a", "b"]
+PART = Partition("test", 0)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "monotonic", clock)
+    return clock
+
+
+def near_of(**bounds) -> Near:
+    near = Near(NearCache(**bounds), lambda _name: (), Lock, counts=True)
+    near.watch((PART.entries,))
+    return near
+
+
+def live(near: Near, clock: Clock) -> object:
+    source = object()
+    near.confirmed(source)
+    near.heard(source, clock())
+    return source
+
+
+def one(key: str) -> bytes:
+    return key_id(key.encode())
+
+
+def fill(near: Near, key: str, output: str, content_hash: str = "", life_s: float = float("inf")) -> None:
+    near.complete(one(key), near.begin(one(key)), copy(key, output, content_hash), life_s)
+
+
+def copy(key: str, output: str, content_hash: str = "", older: bytes = b"") -> Copy:
+    return Copy(key, key.encode(), one(key), output, content_hash, older)
+
+
+# what a test of single calls can show
+
+
+def test_a_copy_is_handed_out_for_its_hash_or_any(clock):
+    near = near_of()
+    live(near, clock)
+    fill(near, "a", "new", "h2")
+    assert near.get("a", "") == near.get("a", "h2") == "new"
+    assert near.get("a", "h1") is None
+    near.complete(one("a"), near.begin(one("a")), copy("a", "old", "h1", b"older id"))
+    assert near.get("a", "h1") == "old"
+    assert near.get("a", "") == "new"
+    near.changed(near._source, [PART.entry(one("a") + b"older id")])
+    assert near.get("a", "h1") is None
+    assert near.get("a", "") == "new"
+    assert near.take() == ([(one("a") + b"older id", 1), (one("a"), 4)], [])
+
+
+def test_an_empty_output_is_an_output(clock):
+    near = near_of()
+    live(near, clock)
+    fill(near, "a", "")
+    assert near.get("a", "") == ""
+
+
+def test_a_copy_ends_with_its_life_with_its_age_and_with_the_lease(clock):
+    near = near_of(ttl_s=1.5)
+    source = live(near, clock)
+    fill(near, "a", "x", life_s=1)
+    fill(near, "b", "x")
+    clock.now += 0.9
+    assert near.get("a", "") == "x"
+    clock.now += 0.1
+    assert near.get("a", "") is None
+    assert near.get("b", "") == "x"
+    clock.now += 0.5
+    assert near.get("b", "") is None
+    fill(near, "c", "x")
+    clock.now += 0.5
+    assert near.get("c", "") is None
+    near.heard(source, clock())
+    assert near.get("c", "") == "x"
+    assert near.live
+    clock.now += LEASE_S
+    assert not near.live
+
+
+def test_the_bounds_hold(clock):
+    near = near_of(max_entries=2, max_bytes=5000)
+    live(near, clock)
+    for key in "abc":
+        fill(near, key, key)
+    assert [near.get(key, "") for key in "abc"] == [None, "b", "c"]
+    fill(near, "d", "x" * 10_000)
+    assert near.get("d", "") is None
+    fill(near, "b", "x" * 4000)
+    fill(near, "c", "x" * 4000)
+    assert near.get("b", "") is None
+    assert near._bytes == sum(held.size for held in near._by_id.values()) <= 5000
+    near.empty()
+    assert near._bytes == 0
+
+
+def test_uses_are_summed_in_the_order_of_the_last(clock, monkeypatch):
+    monkeypatch.setattr(module, "_LOGGED", 8)
+    befores = iter([(), (b"a",), (b"b", b"a"), (b"a",), (b"b", b"a"), (), (), (), (), ()])
+    near = Near(NearCache(), lambda _name: next(befores), Lock, counts=True)
+    live(near, clock)
+    fill(near, "a", "x")
+    fill(near, "b", "x")
+    for key in "ababaaaaaa":
+        assert near.get(key, "") == "x"
+    assert near.hits == 10
+    assert near.due
+    assert near.take() == ([(one("b"), 2), (one("a"), 8)], [(b"b", (b"a",)), (b"a", (b"b", b"a"))])
+    assert not near.due
+    assert near.hits == 10
+
+
+def test_a_reader_that_may_not_write_keeps_no_uses(clock):
+    near = Near(NearCache(), lambda _name: (), Lock, counts=False)
+    live(near, clock)
+    fill(near, "a", "x")
+    near.get("a", "")
+    assert near.take() == ([], [])
+    assert near.hits == 1
+
+
+def test_an_answer_to_a_source_that_was_replaced_is_nothing(clock):
+    near = near_of()
+    old, new = object(), object()
+    near.confirmed(old)
+    near.confirmed(new)
+    near.heard(old, clock())
+    assert not near.live
+    near.lost(old)
+    near.changed(old, None)
+    near.heard(new, clock())
+    fill(near, "a", "x")
+    assert near.get("a", "") == "x"
+    near.watch((b"others",))
+    assert near.get("a", "") is None
+    fill(near, "a", "x")
+    assert near.get("a", "") is None
+
+
+def test_what_was_seen_elsewhere_drops_what_differs(clock):
+    near = near_of()
+    live(near, clock)
+    for wanted, found, stays in [("", "h1", True), ("", "h2", False), ("h1", None, False), ("h2", None, True)]:
+        fill(near, "a", "x", "h1")
+        near.saw(one("a"), wanted, found)
+        assert (near.get("a", "") == "x") is stays, (wanted, found)
+
+
+def test_flights_leave_nothing_behind(clock):
+    near = near_of()
+    live(near, clock)
+    flights = [near.begin(one("a")) for _ in range(3)]
+    near.complete(one("a"), flights[0], copy("a", "x"))
+    for flight in flights[1:]:
+        near.abandon(one("a"), flight)
+    near.abandon(one("b"), near.begin(one("b")))
+    near.saw(one("c"), "", near.begin(one("c")) and None)
+    assert near._flights == {}
+
+
+@pytest.mark.parametrize("wrong", [{"max_entries": 0}, {"max_bytes": 1.5}, {"ttl_s": 0}, {"max_entries": True}])
+def test_wrong_bounds_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        NearCache(**wrong)
+
+
+def test_the_option(monkeypatch):
+    assert Settings.of({}, "smart").near is None
+    assert Settings.of({"near": True}, "smart").near == NearCache()
+    assert Settings.of({"near": NearCache(5)}, "smart").near == NearCache(max_entries=5)
+    with pytest.raises(ConfigError, match="NearCache"):
+        Settings.of({"near": 5}, "smart")
+    monkeypatch.setitem(sys.modules, "cachebox", None)
+    with pytest.raises(ConfigError, match=r"pip install 'distcache\[near\]'"):
+        Settings.of({"near": True}, "smart")
+
+
+# every order
+
+
+@dataclass
+class Reader:
+    """Does one thing at a time. seen: the newest state it knows of each key."""
+
+    seen: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KEYS, 0))
+    busy: Read | Write | None = None
+
+
+@dataclass
+class Read:
+    key: str
+    flight: Flight
+    state: int | None = None
+    """What the server answered, once it was executed."""
+
+
+@dataclass
+class Write:
+    key: str
+    state: int
+
+
+class Meetings:
+    """A server, its reports on their way, readers and a near cache. A state is a number; odd ones are absence."""
+
+    def __init__(self, clock: Clock, random: Random) -> None:
+        self.clock = clock
+        self.random = random
+        self.near = near_of(max_entries=random.choice([1, 2, 10]))
+        self.states = dict.fromkeys(KEYS, 1)
+        self.number = 1
+        self.readers = [Reader(), Reader(), Reader()]
+        self.source: object = None
+        self.tracked = False
+        self.mail: deque[tuple] = deque()
+        self.handed_out = 0
+        rare = [self.somebody_writes, self.write, self.flush, self.connect, self.ping, self.cut, self.wait]
+        self.acts = [self.proceed] * 30 + [self.deliver] * 5 + [self.somebody_writes] * 3 + [self.connect] * 3 + rare
+
+    def run(self, steps: int) -> None:
+        self.connect()
+        for _ in range(steps):
+            self.random.choice(self.acts)(self.random.choice(self.readers), self.random.choice(KEYS))
+        assert len(self.near._by_id) == len(self.near._copies) <= self.near.bounds.max_entries
+        assert self.near._bytes == sum(held.size for held in self.near._by_id.values())
+
+    def change(self, keys: list[str]) -> int:
+        self.number += 2
+        state = self.number // 2 * 2 + (len(keys) > 1 or self.random.random() < 0.3)
+        self.states.update(dict.fromkeys(keys, state))
+        if self.tracked:
+            self.mail.append(("changed", None if len(keys) > 1 else [PART.entry(one(keys[0]))]))
+        return state
+
+    def somebody_writes(self, _reader: Reader, key: str) -> None:
+        self.change([key])
+
+    def flush(self, _reader: Reader, _key: str) -> None:
+        self.change(KEYS)
+
+    def proceed(self, reader: Reader, key: str) -> None:
+        if reader.busy is None:
+            self.begin(reader, key)
+        elif reader.busy.state is None:
+            reader.busy.state = self.states[reader.busy.key]
+        else:
+            self.land(reader, reader.busy)
+
+    def begin(self, reader: Reader, key: str) -> None:
+        output = self.near.get(key, "") if self.random.random() < 0.7 else None
+        if output is None:
+            reader.busy = Read(key, self.near.begin(one(key)))
+            return
+        self.handed_out += 1
+        assert int(output) >= reader.seen[key], "older after newer"
+        if self.tracked and not self.mail:
+            assert int(output) == self.states[key], "not true any more, and no report is on its way"
+        reader.seen[key] = int(output)
+
+    def write(self, reader: Reader, key: str) -> None:
+        if reader.busy is None:
+            reader.busy = Write(key, self.change([key]))
+
+    def land(self, reader: Reader, busy: Read | Write) -> None:
+        reader.busy = None
+        if isinstance(busy, Write):
+            self.near.forget(one(busy.key))
+        elif self.random.random() < 0.1:
+            self.near.abandon(one(busy.key), busy.flight)
+            return
+        elif busy.state % 2:
+            self.near.saw(one(busy.key), "", None)
+        else:
+            self.near.complete(one(busy.key), busy.flight, copy(busy.key, str(busy.state), "h"))
+        assert busy.state >= reader.seen[busy.key]
+        reader.seen[busy.key] = busy.state
+
+    def connect(self, *_: object) -> None:
+        if self.source is None:
+            self.source, self.tracked = object(), True
+            self.mail = deque([("confirmed",), ("heard", self.clock())])
+
+    def deliver(self, *_: object) -> None:
+        if self.mail:
+            what, *details = self.mail.popleft()
+            getattr(self.near, what)(self.source, *details)
+            if what == "lost":
+                self.source = None
+
+    def ping(self, *_: object) -> None:
+        if self.tracked:
+            self.mail.append(("heard", self.clock()))
+
+    def cut(self, *_: object) -> None:
+        """The server does not report any more; what is on its way may still arrive."""
+        if self.tracked:
+            self.tracked = False
+            if self.random.random() < 0.5:
+                self.mail.clear()
+            self.mail.append(("lost",))
+
+    def wait(self, *_: object) -> None:
+        self.clock.now += LEASE_S / 4
+
+
+def test_no_order_hands_out_an_older_state_after_a_newer(clock, request):
+    handed_out = 0
+    for seed in range(100_000 if request.config.getoption("--long") else 2000):
+        meetings = Meetings(clock, Random(seed))
+        try:
+            meetings.run(200)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+        handed_out += meetings.handed_out
+    assert handed_out > 2000
