@@ -70,6 +70,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     missing = [name for name in ("valkey", "redis") if name not in found]
     line = f"caches tested on fakeredis {fakeredis.__version__}"
     line += "".join(f", {name} ({path})" for name, path in sorted(found.items()))
+    if not terminalreporter.config.getoption("--long"):
+        line += f"; both twins on {BACKENDS[-1]}, one on each of the others (all with --long)"
     terminalreporter.write_line(line + "".join(f"; {name} was not found" for name in missing))
 
 

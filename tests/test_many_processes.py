@@ -5,6 +5,7 @@ Every value tells its key, its hash and its length, so that a value that came ba
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -14,7 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from servers import binaries
 
 PROCESSES = 8
@@ -143,8 +143,15 @@ def start(url: str, options: dict[str, Any], seconds: float, seed: int) -> subpr
     )
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("real", sorted(binaries()), indirect=True)
+def pytest_generate_tests(metafunc):
+    """Each config on one server; with --long, on every server."""
+    servers = sorted(binaries())
+    pairs = list(zip(CONFIGS, itertools.cycle(servers), strict=False))
+    if metafunc.config.getoption("--long"):
+        pairs = list(itertools.product(CONFIGS, servers))
+    metafunc.parametrize(("config", "real"), pairs, indirect=["real"])
+
+
 def test_many_processes_on_one_cache(real, request, config):
     seconds = LONG_S if request.config.getoption("--long") else SHORT_S
     processes = [start(real.url, CONFIGS[config], seconds, seed) for seed in range(PROCESSES)]

@@ -6,6 +6,7 @@ import inspect
 import math
 
 import pytest
+from conftest import BACKENDS
 
 import distcache
 from distcache import AsyncSmartCache, SmartCache
@@ -307,6 +308,7 @@ def test_keys(smart):
     assert cache.keys("") == [""]
 
 
+@pytest.mark.parametrize("backend", BACKENDS[-1:], indirect=True)
 def test_keys_of_a_large_cache_come_once_each(smart):
     cache = smart(events=[], history=0)
     names = {f"key {number}" for number in range(600)}

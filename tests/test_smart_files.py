@@ -6,6 +6,7 @@ import base64
 import json
 
 import pytest
+from conftest import BACKENDS
 
 from distcache.smart.files import FilesError
 
@@ -184,6 +185,7 @@ def test_what_cannot_be_written_leaves_the_old_file(smart, tmp_path, monkeypatch
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize("backend", BACKENDS[-1:], indirect=True)
 def test_saved_events_are_the_last_thousand(smart, tmp_path):
     cache = smart(tmp_path)
     for _ in range(11):
