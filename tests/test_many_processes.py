@@ -149,10 +149,12 @@ def pytest_generate_tests(metafunc):
     pairs = list(zip(CONFIGS, itertools.cycle(servers), strict=False))
     if metafunc.config.getoption("--long"):
         pairs = list(itertools.product(CONFIGS, servers))
-    metafunc.parametrize(("config", "real"), pairs, indirect=["real"])
+    metafunc.parametrize(("config", "name"), pairs)
 
 
-def test_many_processes_on_one_cache(real, request, config):
+def test_many_processes_on_one_cache(running, request, config, name):
+    real = running(name)
+    real.client.flushall()
     seconds = LONG_S if request.config.getoption("--long") else SHORT_S
     processes = [start(real.url, CONFIGS[config], seconds, seed) for seed in range(PROCESSES)]
     looks = 0
@@ -170,9 +172,9 @@ def test_many_processes_on_one_cache(real, request, config):
     assert [wrong for result in results for wrong in result["problems"]] == []
     assert looks > 3
     state = [keys[b"state"].value for keys in real.keyspace().tags().values()]
-    for name in ("hits", "misses", "writes"):
-        counted = sum(float(one.get(name.encode(), 0)) for one in state)
-        assert counted == sum(result["counts"][name] for result in results), name
+    for kind in ("hits", "misses", "writes"):
+        counted = sum(float(one.get(kind.encode(), 0)) for one in state)
+        assert counted == sum(result["counts"][kind] for result in results), kind
         assert counted > 100
     assert sum(float(one.get(b"evictions", 0)) for one in state) > 10
     assert all(result["counts"]["errors"] == result["counts"]["corrupt"] == 0 for result in results)
