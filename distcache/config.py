@@ -77,6 +77,8 @@ class SmartOptions(Options, total=False):
     """Shared. How many records are kept for a key; 100 by default, 0 for none."""
     history_age_s: float | None
     """Shared. How long they are kept; 30 days by default."""
+    refresh_ahead: float
+    """An entry that is read when less than this part of its time to live is left is queued; 0, the default: none."""
 
 
 class ContentOptions(Options, total=False):
@@ -232,6 +234,8 @@ class Settings:
     """Keys that sign values: the first signs, all verify. Unsigned values are then misses."""
     max_value_bytes: int = 64 * MEGABYTE
     """Larger values are refused."""
+    refresh_ahead: float = 0.0
+    """An entry that is read when less than this part of its time to live is left is queued for a worker."""
     producer: str = field(default_factory=lambda: f"{socket.gethostname()}:{getpid()}")
     """Who made an output, for the history."""
 
@@ -248,6 +252,8 @@ class Settings:
     def __post_init__(self) -> None:
         keys.check_namespace(self.namespace)
         whole("max_value_bytes", self.max_value_bytes, 1, 512 * MEGABYTE - MEGABYTE)
+        if not isinstance(self.refresh_ahead, (int, float)) or not 0 <= self.refresh_ahead < 1:
+            raise ConfigError(f"refresh_ahead={self.refresh_ahead!r} is no part of a time to live; take 0 up to 1")
         if self.on_error not in ("miss", "raise"):
             raise ConfigError(f"on_error={self.on_error!r} is unknown; take 'miss' or 'raise'")
         if not isinstance(self.timeout_s, (int, float)) or not 0 < self.timeout_s < math.inf:

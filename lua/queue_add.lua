@@ -60,7 +60,13 @@ elseif known[1] then
     return 0
   end
 end
-if reason == 'predicted' and redis.call('XLEN', high) + redis.call('XLEN', low) >= bound then return -2 end
+if reason == 'predicted' and redis.call('XLEN', high) + redis.call('XLEN', low) >= bound then
+  -- Where no worker takes predicted tasks, those that nobody wants any more make room.
+  for _, row in ipairs(redis.call('XRANGE', low, '-', '+', 'COUNT', 16)) do
+    if redis.call('EXISTS', tasks .. row[2][2]) == 0 then queue_pull(low, row[1]) end
+  end
+  if redis.call('XLEN', high) + redis.call('XLEN', low) >= bound then return -2 end
+end
 
 redis.call('UNLINK', this)
 redis.call('HSET', this, 'k', key, 'h', hash, 'c', content, 'r', reason, 'a', 0, 'q', now, 'i', request)

@@ -6,6 +6,7 @@ local usage      = KEYS[3]   -- hash: entry id -> use, size, cost, deadline
 local deadline   = KEYS[4]   -- zset: entry id -> expiry (ms)
 local events     = KEYS[5]   -- stream: what happened
 local entries    = KEYS[6]   -- prefix of the entries' hashes
+local predicted  = KEYS[7]   -- zset: key id -> when it was predicted (ms)
 local partitions = ARGV[1]   -- int: how many partitions this client believes in
 local id         = ARGV[2]   -- the entry's id
 local key        = ARGV[3]   -- the key itself
@@ -32,10 +33,13 @@ if u then
   hit(g, s, found, u, now)
   s.hits = s.hits + 1
   s.saved_ms = s.saved_ms + u.cost
+  -- The first use of what a prediction has made.
+  if entry[5] and u.count == 1 then redis.call('HINCRBY', state, 'warmed_used', 1) end
   emit(events, s, 'HIT', key, '')
 else
   policy_request(s, 'miss')
   s.misses = s.misses + 1
+  if redis.call('ZREM', predicted, id) == 1 then redis.call('HINCRBY', state, 'predicted_late', 1) end
   emit(events, s, 'MISS', key, found)
 end
 write_hot(state, s)

@@ -1,6 +1,7 @@
 -- Remove what depends on the given keys, one step away or any number; at most `limit` entries a call, the furthest
 -- first, so that a caller who is cut off can start again and still reach the rest.
--- Returns {1 if more are left else 0, ids of the keys met (16 bytes each), key, key, ...}.
+-- Returns {1 if more are left else 0, ids of the keys met (16 bytes each), key, its worth, ...}, the worth being what
+-- it cost to make (ms) times its uses.
 --@include smart_keys
 local transitive    = ARGV[2]           -- '1': follow chains
 local limit         = tonumber(ARGV[3]) -- int: entries to remove in this call
@@ -31,7 +32,11 @@ for i = #found, 1, -1 do
     end
     dropped = dropped + 1
     -- Of an entry that expired and went by itself the key is not known.
-    reply[#reply + 1] = smart_drop(g, s, found[i], 'dependency invalidate')
+    local key, u = smart_drop(g, s, found[i], 'dependency invalidate')
+    if key then
+      reply[#reply + 1] = key
+      reply[#reply + 1] = u and string.format('%.17g', u.cost * (u.count + 1)) or '0'
+    end
   end
 end
 if not more and transitive == '1' then

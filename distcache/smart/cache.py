@@ -103,10 +103,6 @@ class SmartCache(Nearside, Warming):
         """Remove a key, all its versions; whether there was any."""
         return self._run(self._flows.invalidate(key), default=False)
 
-    def invalidate_by_dependency(self, dep_key: str, transitive: bool = False) -> list[str]:
-        """Remove what names dep_key as a dependency; transitive: and what depends on that, and so on. Keys removed."""
-        return self._run(self._flows.invalidate_by_dependency(dep_key, transitive), [])
-
     def has(self, key: str, content_hash: str = "") -> bool:
         """Whether a get would find it. Counts nothing."""
         return self._run(self._flows.has(key, content_hash), default=False)
@@ -236,10 +232,6 @@ class AsyncSmartCache(AsyncNearside, AsyncWarming):
     async def invalidate(self, key: str) -> bool:
         """See SmartCache.invalidate."""
         return await self._run(self._flows.invalidate(key), default=False)
-
-    async def invalidate_by_dependency(self, dep_key: str, transitive: bool = False) -> list[str]:
-        """See SmartCache.invalidate_by_dependency."""
-        return await self._run(self._flows.invalidate_by_dependency(dep_key, transitive), [])
 
     async def has(self, key: str, content_hash: str = "") -> bool:
         """See SmartCache.has."""

@@ -54,6 +54,8 @@ class SmartFlows(WholeCache):
         """The same, with what else is known of it."""
         self.learner.saw(name)
         found: Found | None = yield from self.agreed(lambda ops: self._read(ops, name, wanted))
+        if found is not None and self.ahead is not None and self.ahead.is_old(found):
+            yield from self.agreed(lambda ops: self._refresh(ops, name, found))
         output = None if found is None else (yield from self.decoded(name, found))
         self.counts["misses" if output is None else "hits"] += 1
         return output, found
@@ -205,15 +207,24 @@ class SmartFlows(WholeCache):
 
     def _with_riders(self, ops: SmartOps, op: Op[Any]) -> Flow[Any]:
         """Run an op, and in the same round trip what is due: lessons, and the removal of what has expired."""
+        recent = () if self.ahead is None else self.ahead.recent()
+        asked = self.ahead.questions(ops, recent) if self.ahead is not None and recent else []
         riders = self._riders(ops)
-        if not riders:
+        if not riders and not asked:
             return (yield from op)
         results: list[Any] = []
         try:
-            results = yield from Batch([op, *riders])
+            results = yield from Batch([op, *asked, *riders])
         finally:
-            self._rode(riders, results[1:])
+            self._rode(riders, results[1 + len(asked) :])
+        if self.ahead is not None and (tasks := self.ahead.tasks(ops, recent, results[1 : 1 + len(asked)])):
+            yield from Batch(tasks)
         return merge(results[:1])[0]
+
+    def _refresh(self, ops: SmartOps, name: bytes, found: Found) -> Flow[None]:
+        """Have an entry made anew that will expire soon; whether that works is not the reader's concern."""
+        if self.ahead is not None and (tasks := self.ahead.refreshes(ops, name, found)):
+            yield from Batch(tasks)
 
     def _riders(self, ops: SmartOps) -> list[Op[Any]]:
         riders: list[Op[Any]] = []

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from distcache.smart.likely import PRIOR
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -74,6 +76,15 @@ class Learner:
     def some(self) -> bool:
         """Whether there is anything to send."""
         return bool(self._steps)
+
+    def unsent_shares(self, key: bytes) -> dict[bytes, float]:
+        """What came next after a key, among the steps that the server does not know yet, each with its share."""
+        counts: dict[bytes, int] = {}
+        for after, before in self._steps.copy():
+            if before[:1] == (key,):
+                counts[after] = counts.get(after, 0) + 1
+        total = sum(counts.values()) + PRIOR
+        return {after: count / total for after, count in counts.items()}
 
     @property
     def due(self) -> bool:

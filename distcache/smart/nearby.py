@@ -112,7 +112,8 @@ class NearFlows(SmartFlows):
         if found is None:
             self.near.saw(one, wanted, None)
             return None
-        return NearFound(found.blob, found.content_hash, found.left_ms, found.cost_ms, found.older, flight)
+        read = (found.blob, found.content_hash, found.left_ms, found.cost_ms, found.older, found.ttl_ms)
+        return NearFound(*read, flight)
 
     def decoded(self, name: bytes, found: Found, *, counted: bool = True) -> Flow[Output | None]:
         """The output itself, which becomes a copy if this came of a read."""
@@ -167,7 +168,7 @@ class NearFlows(SmartFlows):
         """Count a use without reading, and start the time to live anew if one is given."""
         return (yield from self._changing([key], super().touch(key, ttl_seconds)))
 
-    def invalidate_by_dependency(self, dep_key: str, transitive: bool = False) -> Flow[list[str]]:
+    def invalidate_by_dependency(self, dep_key: str, transitive: bool = False) -> Flow[dict[str, float]]:
         """Remove what depends on a key."""
         try:
             removed = yield from super().invalidate_by_dependency(dep_key, transitive)

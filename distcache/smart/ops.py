@@ -80,6 +80,7 @@ class SmartOps:
             deadline=part.deadline,
             events=part.events,
             entries=part.entries,
+            predicted=part.predicted,
             partitions=self._shape,
             id=one,
             key=key,
@@ -179,8 +180,8 @@ class SmartOps:
 
     def invalidate_dependents(
         self, part: Partition, ids: Iterable[bytes], limit: int, *, transitive: bool
-    ) -> Op[tuple[bool, list[bytes], list[bytes]]]:
-        """Remove what depends on the ids in one partition: (more to do, ids met on the way, keys removed)."""
+    ) -> Op[tuple[bool, list[bytes], list[tuple[bytes, float]]]]:
+        """Remove what depends on the ids in one partition: (more to do, ids met on the way, keys with their worth)."""
         values = INVALIDATE_DEPENDENTS.bind(
             **self._slots[part.number], transitive="1" if transitive else "", limit=limit, roots=ids
         )
@@ -402,8 +403,8 @@ def _found(reply: Any) -> Found | None:
         return None
     if len(reply) == 2:  # noqa: PLR2004 - as lua/include/smart_reply.lua says
         return Found(*reply)
-    blob, content_hash, left_ms, cost_us, older = reply
-    return Found(blob, content_hash, left_ms if left_ms >= 0 else None, cost_us / 1000, bool(older))
+    blob, content_hash, left_ms, cost_us, older, ttl_ms = reply
+    return Found(blob, content_hash, left_ms if left_ms >= 0 else None, cost_us / 1000, bool(older), ttl_ms)
 
 
 def stored(reply: int) -> bool:
@@ -413,9 +414,11 @@ def stored(reply: int) -> bool:
     return True
 
 
-def _removed(reply: list[Any]) -> tuple[bool, list[bytes], list[bytes]]:
-    more, met, *keys = reply
-    return bool(more), [met[at : at + 16] for at in range(0, len(met), 16)], keys
+def _removed(reply: list[Any]) -> tuple[bool, list[bytes], list[tuple[bytes, float]]]:
+    more, met, *rows = reply
+    worths = map(float, rows[1::2])
+    ids = [met[at : at + 16] for at in range(0, len(met), 16)]
+    return bool(more), ids, list(zip(rows[::2], worths, strict=True))
 
 
 def _count_and_more(reply: list[int]) -> tuple[int, bool]:

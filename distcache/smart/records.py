@@ -25,6 +25,8 @@ class Found:
     """What it took to make, if it expires."""
     older: bool = False
     """It is not the key's latest version."""
+    ttl_ms: int = 0
+    """Its whole time to live, if it expires."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from distcache.keys import Partition
     from distcache.op import Flow, Op
     from distcache.smart.records import Dump, Metadata
+    from distcache.warmup.ahead import Ahead
 
     Output = str | bytes
 
@@ -35,6 +36,8 @@ class WholeCache(SharedFlows[SmartOps]):
         super().__init__(request, settings)
         self.codec = Codec(sign_keys=settings.sign_keys, max_value_bytes=settings.max_value_bytes)
         self.learner = Learner(owner)
+        self.ahead: Ahead | None = None
+        """What queues ahead of need, where that is wanted."""
         self.counts = dict.fromkeys(("hits", "misses", "writes", "corrupt"), 0)
 
     def counted(self) -> dict[str, int]:
@@ -44,13 +47,17 @@ class WholeCache(SharedFlows[SmartOps]):
     def _make_ops(self, _config: SharedConfig, keyspace: Keyspace) -> SmartOps:
         return SmartOps(keyspace)
 
-    def invalidate_by_dependency(self, dep_key: str, transitive: bool = False) -> Flow[list[str]]:
-        """Remove what depends on a key, one step away or through any chain; the keys removed."""
+    def invalidate_by_dependency(self, dep_key: str, transitive: bool = False) -> Flow[dict[str, float]]:
+        """Remove what depends on a key, one step away or through any chain; the keys removed, each with its worth."""
         if self.settings.read_only:
-            return []
+            return {}
         name = key_bytes(dep_key)
         removed = yield from self.agreed(lambda ops: self._invalidate_closure(ops, key_id(name), transitive=transitive))
-        return list(dict.fromkeys(map(unraw, removed)))
+        worth: dict[str, float] = {}
+        for one, value in removed:
+            key = unraw(one)
+            worth[key] = max(value, worth.get(key, 0.0))
+        return worth
 
     def clear(self) -> Flow[int]:
         """Remove all entries and all that was learned; how many entries there were."""
@@ -151,9 +158,9 @@ class WholeCache(SharedFlows[SmartOps]):
         """The statistics of a cache that cannot be reached."""
         return summary([self._request.proposal.to_fields()])
 
-    def _invalidate_closure(self, ops: SmartOps, root: bytes, *, transitive: bool) -> Flow[list[bytes]]:
+    def _invalidate_closure(self, ops: SmartOps, root: bytes, *, transitive: bool) -> Flow[list[tuple[bytes, float]]]:
         """In rounds: what one partition removes may have dependents in another."""
-        removed: list[bytes] = []
+        removed: list[tuple[bytes, float]] = []
         walked: set[bytes] = set()
         roots = [root]
         while roots:
@@ -224,6 +231,24 @@ def summary(parts: list[dict[str, str]]) -> dict[str, Any]:
         "seconds_saved": sum(float(part.get("saved_ms", 0)) for part in parts) / 1000,
         "policy": config.policy,
         "partitions": config.partitions,
+        **usefulness(total),
+    }
+
+
+def usefulness(total: Callable[[str], int]) -> dict[str, Any]:
+    """How good the predictions were.
+
+    precision: of the outputs that predicted tasks made, the part that was used. recall: of what was asked for and
+    would not have been there without a prediction, the part that was predicted, in time or too late.
+    """
+    warmed, used, late, misses = (total(name) for name in ("warmed", "warmed_used", "predicted_late", "misses"))
+    return {
+        "predicted": total("predicted"),
+        "warmed": warmed,
+        "warmed_used": used,
+        "predicted_late": late,
+        "precision": used / warmed if warmed else 0.0,
+        "recall": (used + late) / (used + misses) if used + misses else 0.0,
     }
 
 

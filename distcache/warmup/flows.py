@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from distcache.errors import ConfigError
 from distcache.keys import key_bytes, raw, unraw
 from distcache.op import Batch
-from distcache.shared import together
+from distcache.shared import bulk, together
 from distcache.warmup.ops import START, QueueOps
 from distcache.warmup.records import QueueStats, Slip, Task
 
@@ -37,9 +37,10 @@ class QueueFlows:
 
     def agreed(self, make: Callable[[QueueOps], Flow[T]]) -> Flow[T]:
         """Run the flow that `make` makes of the ops, under the cache's shared config."""
-        return self.smart.agreed(lambda ops: make(self._ops(ops)))
+        return self.smart.agreed(lambda ops: make(self.ops(ops)))
 
-    def _ops(self, smart: SmartOps) -> QueueOps:
+    def ops(self, smart: SmartOps) -> QueueOps:
+        """The queue's operations, under the same partitioning as the cache's."""
         if self._queue is None or self._queue.smart is not smart:
             self._queue = QueueOps(smart)
         return self._queue
@@ -62,9 +63,17 @@ class QueueFlows:
         if not rows:
             return 0
         results = yield from self.agreed(
-            lambda ops: together(Batch([ops.add(name, wanted, blob, reason) for name, wanted, blob in rows]))
+            lambda ops: bulk([ops.add(name, wanted, blob, reason) for name, wanted, blob in rows])
         )
         return sum(result == 1 for result in results)
+
+    def invalidated(self, dep_key: str, transitive: bool, *, rewarm: bool) -> Flow[list[str]]:
+        """Remove what depends on a key; `rewarm`: queue it, the most valuable first. The keys removed."""
+        removed = yield from self.smart.invalidate_by_dependency(dep_key, transitive)
+        if rewarm and removed:  # where the sources are, the workers know
+            names = [raw(key) for key in sorted(removed, key=lambda key: -removed[key])]
+            yield from self.agreed(lambda ops: bulk([ops.add(name, b"", b"", "dependency") for name in names]))
+        return list(removed)
 
     def _encoded(self, key: str, content: Output | None, content_hash: str) -> tuple[bytes, bytes, bytes]:
         name, wanted = key_bytes(key), raw(content_hash)

@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from distcache.client import AsyncClient, SyncClient
+from distcache.warmup.ahead import Ahead
 from distcache.warmup.flows import QueueFlows
 from distcache.warmup.local import LocalWorker
 from distcache.warmup.records import QueueStats
@@ -33,6 +34,8 @@ class _Compiles:
 
     def _prepare_warmup(self, flows: SmartFlows, cache_dir: str | os.PathLike[str], options: SmartOptions) -> None:
         self._queue = QueueFlows(flows)
+        if self.enable_warmup and not flows.settings.read_only:
+            flows.ahead = Ahead(self._queue, flows.learner, refresh=flows.settings.refresh_ahead)
         self._local = LocalWorker(self, cache_dir, options)
 
     def set_compiler(
@@ -65,6 +68,13 @@ class Warming(_Compiles, SyncClient):
         sources = ((key, content_provider(key)) for key in keys)
         tasks = [(key, *source) for key, source in sources if source is not None]
         return self._run(self._queue.add_many(tasks, "dependency"), 0)
+
+    def invalidate_by_dependency(self, dep_key: str, transitive: bool = False, *, rewarm: bool = False) -> list[str]:
+        """Remove what names dep_key as a dependency; transitive: and what depends on that, and so on. Keys removed.
+
+        rewarm: have workers compile it anew, most valuable first (compile time x use); they need a content function.
+        """
+        return self._run(self._queue.invalidated(dep_key, transitive, rewarm=rewarm), [])
 
     def stop_warmup(self) -> None:
         """End the background thread of set_compiler(); what it has not finished, others will."""
@@ -114,6 +124,12 @@ class AsyncWarming(_Compiles, AsyncClient):
             if found is not None:
                 tasks.append((key, *found))
         return await self._run(self._queue.add_many(tasks, "dependency"), 0)
+
+    async def invalidate_by_dependency(
+        self, dep_key: str, transitive: bool = False, *, rewarm: bool = False
+    ) -> list[str]:
+        """See Warming.invalidate_by_dependency."""
+        return await self._run(self._queue.invalidated(dep_key, transitive, rewarm=rewarm), [])
 
     async def stop_warmup(self) -> None:
         """See Warming.stop_warmup."""

@@ -1,13 +1,14 @@
 -- smart_find(g, id, key, wanted, wanted_id, now): the live entry of a key, or of one version of it.
--- Returns its id, usage and {output, hash, key, grace (ms)}, and when it expires (ms, 0 for never); else the reason why
--- not. The grace is the end of its life in which it only stands in for a compute that fails.
+-- Returns its id, usage and {output, hash, key, grace (ms), 'predicted' if a predicted task made it}, and when it expires
+-- (ms, 0 for never); else the reason why not. The grace is the end of its life in which it only stands in for a compute
+-- that fails.
 local function smart_find(g, id, key, wanted, wanted_id, now)
-  local entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k', 'g')
+  local entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k', 'g', 'p')
   if wanted ~= '' and entry[2] ~= wanted then
     -- An older version may outlive the latest one.
     local latest = entry[2]
     id = id .. wanted_id
-    entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k', 'g')
+    entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k', 'g', 'p')
     if entry[2] ~= wanted then return latest and 'hash mismatch' or 'not found' end
   end
   if entry[3] ~= key then return 'not found' end
