@@ -1,5 +1,5 @@
 -- Remove what depends on the given keys, one step away or any number; at most `limit` entries a call, the furthest
--- first, so that a caller who is cut off can start again and still reach the rest.
+-- first, so that a caller who is cut off can start again and still reach the rest. With a limit of 0 it only looks.
 -- Returns {1 if more are left else 0, ids of the keys met (16 bytes each), key, its worth, ...}, the worth being what
 -- it cost to make (ms) times its uses.
 --@include smart_keys
@@ -25,7 +25,7 @@ for i = roots_at, #roots do ids[#ids + 1] = roots[i] end
 local found = transitive == '1' and closure(g, ids) or direct(g, ids)
 for i = #found, 1, -1 do
   met[#met + 1] = string.sub(found[i], 1, 16)
-  if redis.call('ZSCORE', score, found[i]) then
+  if limit > 0 and redis.call('ZSCORE', score, found[i]) then
     if dropped >= limit then
       more = true
       break
@@ -39,7 +39,7 @@ for i = #found, 1, -1 do
     end
   end
 end
-if not more and transitive == '1' then
+if limit > 0 and not more and transitive == '1' then
   -- Everything above the roots is gone now; nothing is left that a relic among them could lead to.
   for _, id in ipairs(found) do unlink(g, id) end
 end

@@ -201,3 +201,29 @@ def test_a_chain_crosses_partitions(smart, backend):
     removed = cache.invalidate_by_dependency("k29", transitive=True)
     assert sorted(removed) == sorted(set(chain[:29]) - {"k10"})
     assert cache.keys() == []
+
+
+class CutError(Exception):
+    """The client is gone in the middle of its work."""
+
+
+@pytest.mark.parametrize("removals", [1, 2, 3])
+def test_a_caller_who_is_cut_off_can_start_again(cache, monkeypatch, removals):
+    chain = [f"k{number}" for number in range(12)]
+    for below, key in itertools.pairwise(chain):
+        cache.put(key, key, "h", [below])
+    real, done = whole.WholeCache._dependents, [0]
+
+    def cut(ops, parts, roots, limit, *, transitive):
+        done[0] += limit > 0
+        if done[0] > removals:
+            raise CutError
+        return real(ops, parts, roots, limit, transitive=transitive)
+
+    monkeypatch.setattr(whole.WholeCache, "_dependents", staticmethod(cut))
+    try:
+        cache.invalidate_by_dependency(chain[0], transitive=True)
+    except CutError:
+        monkeypatch.setattr(whole.WholeCache, "_dependents", staticmethod(real))
+        cache.invalidate_by_dependency(chain[0], transitive=True)
+    assert list(cache.keys()) == []

@@ -95,6 +95,16 @@ def test_of_too_many_the_least_valuable_are_left_out(smart, tmp_path):
         assert sorted(cache.keys()) == ["k6", "k7", "k8", "k9"], policy
 
 
+def test_what_can_never_fit_is_left_out(smart, folder):
+    big = {"key": "big", "output": "x" * 3000, "content_hash": "h"}
+    saved = json.loads((folder / ENTRIES).read_text(encoding="utf-8"))
+    (folder / ENTRIES).write_text(json.dumps({**saved, "entries": [big, *saved["entries"]]}), encoding="utf-8")
+    for limits in ({"max_size_mb": 2000 / 2**20}, {"max_value_bytes": 2000}):
+        cache = smart(namespace=f"{next(iter(limits))}", **limits)
+        assert cache.import_files(folder) == 2
+        assert not cache.has("big")
+
+
 def test_an_import_teaches_nothing_of_its_own_and_keeps_what_was_learned(smart, folder):
     cache = smart()
     cache.get("x")

@@ -179,13 +179,16 @@ class SmartFlows(WholeCache):
     # -- the whole cache
 
     def imported(self, saved: files.Saved) -> Flow[int]:
-        """Store saved entries, least valuable last so that they go first if not all fit, and what was learned."""
+        """Store saved entries, the most recently used last so that they stay if not all fit, and what was learned.
+
+        An entry that the cache could never hold is left out.
+        """
         items = sorted(map(files.put_parameters, saved.entries), key=lambda item: _past(item["past"]))
         if self.settings.read_only:
             return 0
         stored = 0
         for start in range(0, len(items), IMPORT_CHUNK):
-            stored += yield from self._put_many(items[start : start + IMPORT_CHUNK])
+            stored += yield from self._import(items[start : start + IMPORT_CHUNK])
         for key, pattern in saved.patterns.items():
             steps = [(raw(str(successor)), (raw(str(key)),)) for successor in reversed(pattern.get("sequence", ()))]
             if steps:
@@ -193,6 +196,20 @@ class SmartFlows(WholeCache):
         return stored
 
     # -- steps
+
+    def _import(self, items: Iterable[Mapping[str, Any]]) -> Flow[int]:
+        prepared = []
+        for item in items:
+            with suppress(ValueTooLarge):
+                prepared.append(self._prepare_mapping(key_bytes(item["key"]), item))
+
+        def put(ops: SmartOps) -> Flow[int]:
+            results = yield from Batch([make(ops) for make in prepared], patient=True)
+            return len(merge([result for result in results if not isinstance(result, ValueTooLarge)]))
+
+        stored: int = yield from self.agreed(put)
+        self.counts["writes"] += stored
+        return stored
 
     def _read(self, ops: SmartOps, name: bytes, wanted: bytes) -> Flow[Found | None]:
         if self.settings.read_only:

@@ -181,7 +181,10 @@ class SmartOps:
     def invalidate_dependents(
         self, part: Partition, ids: Iterable[bytes], limit: int, *, transitive: bool
     ) -> Op[tuple[bool, list[bytes], list[tuple[bytes, float]]]]:
-        """Remove what depends on the ids in one partition: (more to do, ids met on the way, keys with their worth)."""
+        """Remove what depends on the ids in one partition: (more to do, ids met on the way, keys with their worth).
+
+        A limit of 0 removes nothing and gives all ids that are met.
+        """
         values = INVALIDATE_DEPENDENTS.bind(
             **self._slots[part.number], transitive="1" if transitive else "", limit=limit, roots=ids
         )

@@ -159,23 +159,34 @@ class WholeCache(SharedFlows[SmartOps]):
         return summary([self._request.proposal.to_fields()])
 
     def _invalidate_closure(self, ops: SmartOps, root: bytes, *, transitive: bool) -> Flow[list[tuple[bytes, float]]]:
-        """In rounds: what one partition removes may have dependents in another."""
+        """What one partition holds may have dependents in another, so chains are walked in rounds.
+
+        All rounds are walked before anything is removed, and removed from the furthest back: a caller who is cut off
+        in between has removed no link that the rest hangs on, and can start again.
+        """
+        rounds, walked = [[root]], {root}
+        while transitive and len(ops.partitions) > 1:
+            steps = yield from together(self._dependents(ops, ops.partitions, rounds[-1], 0, transitive=True))
+            met = dict.fromkeys(one for _more, ids, _rows in steps for one in ids)
+            if not (new := [one for one in met if one not in walked]):
+                break
+            walked.update(new)
+            rounds.append(new)
         removed: list[tuple[bytes, float]] = []
-        walked: set[bytes] = set()
-        roots = [root]
-        while roots:
-            walked.update(roots)
-            met: dict[bytes, None] = {}
+        for roots in reversed(rounds):
             pending = list(ops.partitions)
             while pending:
-                calls = [ops.invalidate_dependents(part, roots, CHUNK, transitive=transitive) for part in pending]
-                steps = yield from together(Batch(calls, patient=True))
-                for _more, ids, names in steps:
-                    met.update(dict.fromkeys(ids))
-                    removed += names
-                pending = [part for part, (more, _ids, _names) in zip(pending, steps, strict=True) if more]
-            roots = [one for one in met if one not in walked] if transitive and len(ops.partitions) > 1 else []
+                steps = yield from together(self._dependents(ops, pending, roots, CHUNK, transitive=transitive))
+                removed += [row for _more, _ids, rows in steps for row in rows]
+                pending = [part for part, (more, _ids, _rows) in zip(pending, steps, strict=True) if more]
         return removed
+
+    @staticmethod
+    def _dependents(
+        ops: SmartOps, parts: Iterable[Partition], roots: list[bytes], limit: int, *, transitive: bool
+    ) -> Batch[tuple[bool, list[bytes], list[tuple[bytes, float]]]]:
+        calls = [ops.invalidate_dependents(part, roots, limit, transitive=transitive) for part in parts]
+        return Batch(calls, patient=True)
 
     def _hottest(self, ops: SmartOps, count: int) -> Flow[list[dict[str, Any]]]:
         """Of a key with several versions, the most used one counts."""
