@@ -6,7 +6,6 @@ been asked for lately is queued, within a budget. So the usual read costs one lo
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from distcache.smart import likely
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from distcache.op import Op
     from distcache.smart.learner import Learner
@@ -37,10 +37,20 @@ MOST = 8
 
 
 class Ahead:
-    """The foresight of one cache object. refresh: the part of the time to live below which an entry is made anew."""
+    """The foresight of one cache object.
+
+    refresh: the part of the time to live below which an entry is made anew. guard: held for moments while the budget
+    is counted; a lock where several threads share the object.
+    """
 
     def __init__(
-        self, queue: QueueFlows, learner: Learner, *, refresh: float, clock: Callable[[], float] = monotonic
+        self,
+        queue: QueueFlows,
+        learner: Learner,
+        *,
+        refresh: float,
+        guard: AbstractContextManager[Any],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._queue = queue
         self._learner = learner
@@ -49,7 +59,7 @@ class Ahead:
         self._next = float("-inf")
         self._budget, self._counted = TASKS_PER_S, clock()
         self._seen: OrderedDict[tuple[bytes, bytes], float] = OrderedDict()
-        self._lock = threading.Lock()
+        self._guard = guard
 
     def recent(self) -> tuple[bytes, ...]:
         """The keys to ask about along with a read: none, most of the time."""
@@ -92,7 +102,7 @@ class Ahead:
 
     def _worth_it(self, name: bytes, content_hash: bytes) -> bool:
         """Whether it was not looked at just now, and the budget allows it."""
-        with self._lock:
+        with self._guard:
             return self._admit(name, content_hash, self._clock())
 
     def _admit(self, name: bytes, content_hash: bytes, now: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from typing import TYPE_CHECKING, Any
 
 from distcache.client import AsyncClient, SyncClient
@@ -35,7 +36,8 @@ class _Compiles:
     def _prepare_warmup(self, flows: SmartFlows, cache_dir: str | os.PathLike[str], options: SmartOptions) -> None:
         self._queue = QueueFlows(flows)
         if self.enable_warmup and not flows.settings.read_only:
-            flows.ahead = Ahead(self._queue, flows.learner, refresh=flows.settings.refresh_ahead)
+            refresh = flows.settings.refresh_ahead
+            flows.ahead = Ahead(self._queue, flows.learner, refresh=refresh, guard=threading.Lock())
         self._local = LocalWorker(self, cache_dir, options)
 
     def set_compiler(
