@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 
+ROUND_S = 0.05
+
 Baseline = tuple[str, "Callable[[], Any]"]
 AsyncBaseline = tuple[str, "Callable[[], Awaitable[Any]]"]
 
@@ -70,8 +72,9 @@ def compare(
 ) -> Row:
     """Alternate rounds of `call` and of the baseline; `per`: how many items one call handles."""
     pairs = []
+    few = _few(_round(call, 1), calls, per)
     for _ in range(rounds):
-        base, ours = _round(baseline[1], calls), _round(call, max(1, calls // per)) / per
+        base, ours = _round(baseline[1], calls), _round(call, few) / per
         pairs.append((ours, base))
     return row_of(name, baseline[0], pairs)
 
@@ -87,8 +90,9 @@ async def compare_async(
 ) -> Row:
     """The same with awaited calls, one after the other."""
     pairs = []
+    few = _few(await _round_async(call, 1), calls, per)
     for _ in range(rounds):
-        base, ours = await _round_async(baseline[1], calls), await _round_async(call, max(1, calls // per)) / per
+        base, ours = await _round_async(baseline[1], calls), await _round_async(call, few) / per
         pairs.append((ours, base))
     return row_of(name, baseline[0], pairs)
 
@@ -122,6 +126,11 @@ def row_of(name: str, baseline: str, pairs: list[tuple[float, float]]) -> Row:
     """Out of the seconds a call of each round: (ours, the baseline's)."""
     ratio = statistics.median(ours / base for ours, base in pairs)
     return Row(name, statistics.median(ours for ours, _ in pairs) * 1e6, ratio, baseline)
+
+
+def _few(seconds: float, calls: int, per: int) -> int:
+    """How often to make a call in a round: a slow one not so often that the rounds take minutes."""
+    return max(1, min(calls // per, int(ROUND_S / seconds)))
 
 
 def _round(call: Callable[[], Any], calls: int) -> float:
