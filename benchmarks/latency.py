@@ -57,6 +57,11 @@ def smart_cases(serial: count[int]) -> list[Case]:
         ("get_stats", GET, lambda c: c.get_stats(), 1),
         ("get_recent_events(100), an event", GET, lambda c: c.get_recent_events(100), 100),
         ("get_hot_entries, 1,000 entries", GET, lambda c: c.get_hot_entries(), 1),
+        ("keys, 1,000 entries, a key", GET, _keys, 1000),
+        ("get_or_compute, hit", GET, lambda c: c.get_or_compute(one, lambda: OUTPUT), 1),
+        ("warmup_unit, cached already", SET, lambda c: c.warmup_unit(one, "source", "hash"), 1),
+        ("queue_stats", GET, lambda c: c.queue_stats(), 1),
+        ("workers", GET, lambda c: c.workers(), 1),
         ("cleanup_expired", GET, lambda c: c.cleanup_expired(), 1),
         ("flush", GET, lambda c: c.flush(), 1),
     ]
@@ -74,6 +79,7 @@ def content_cases(serial: count[int]) -> list[Case]:
         ("lookup, prefix", READ_TEXT, lambda c: c.lookup(cut, prefix=True), 1),
         ("get_many(100), a text", READ_TEXT, lambda c: c.get_many(TEXTS[:100]), 100),
         ("get_key", READ_TEXT, lambda c: c.get_key("tool-call-7"), 1),
+        ("lookup_key", READ_TEXT, lambda c: c.lookup_key("tool-call-7"), 1),
         ("set, replacing", WRITE_TEXT, lambda c: c.set(text, SIGNATURE), 1),
         ("set, evicting", WRITE_TEXT, lambda c: c.set(f"{next(serial)} {TEXT}", SIGNATURE), 1),
         ("set_many(100), a text", WRITE_TEXT, lambda c: c.set_many([(t, SIGNATURE) for t in TEXTS[:100]]), 100),
@@ -81,6 +87,16 @@ def content_cases(serial: count[int]) -> list[Case]:
         ("cleanup_expired", READ_TEXT, lambda c: c.cleanup_expired(), 1),
         ("get_stats", READ_TEXT, lambda c: c.get_stats(), 1),
     ]
+
+
+def _keys(cache: Any) -> Any:
+    """All keys; an async iterator is awaited to its end."""
+    found = cache.keys()
+    return _drained(found) if hasattr(found, "__aiter__") else list(found)
+
+
+async def _drained(found: Any) -> list[str]:
+    return [key async for key in found]
 
 
 def _item(key: str) -> dict[str, Any]:
