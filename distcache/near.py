@@ -29,8 +29,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,9 @@ LEASE_S = 2.0
 """For how long after a question its answer is believed: the bound on staleness when a connection dies unnoticed."""
 ID_BYTES = 16
 _LOGGED = 4096
-_STEPS = 256
 _NEVER = -math.inf
 _OVERHEAD_BYTES = 400
+_ID = attrgetter("id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +110,19 @@ class Near:
     """The copies of one cache object. Thread-safe; `get` takes no lock."""
 
     def __init__(
-        self, bounds: NearCache, before: Callable[[bytes], tuple[bytes, ...]], lock: Callable[[], Any], *, counts: bool
+        self, bounds: NearCache, saw: Callable[[bytes], bool], lock: Callable[[], Any], *, counts: bool
     ) -> None:
-        """`before`: told the key asked for now, says which came before. `lock`: makes one. `counts`: report uses."""
+        """`saw`: is told which key is asked for, and says whether it will hear more before the next `take`.
+
+        `lock`: makes one. `counts`: uses are reported.
+        """
         self.bounds = bounds
         self._new_lock = lock
         self.prefixes: tuple[bytes, ...] = ()
         """Of the keys whose changes must be reported."""
-        self._before = before
+        self.asked_at = _NEVER
+        """When `get` was last called."""
+        self._saw = saw
         self._counts = counts
         self._reset()
 
@@ -130,10 +136,10 @@ class Near:
         self._flights: dict[bytes, Flight] = {}
         self._source: object = None
         self._fresh_until = _NEVER
-        self._log: deque[tuple[tuple[bytes, ...], Copy]] = deque()
+        self._log: deque[Copy] = deque()
+        self._learning = self._counts
         self._digesting = self._new_lock()
         self._uses: dict[bytes, int] = {}
-        self._steps: dict[tuple[bytes, tuple[bytes, ...]], None] = {}
         self._hits = 0
 
     # -- reading
@@ -144,12 +150,15 @@ class Near:
         if copy is None or (content_hash and copy.content_hash != content_hash):
             copy = self._find((key, content_hash)) if self._older else None
             if copy is None:
+                self.asked_at = monotonic()
                 return None
-        now = monotonic()
+        now = self.asked_at = monotonic()
         if now >= copy.until or now >= self._fresh_until:
             return None
         log = self._log
-        log.append((self._before(copy.name), copy))
+        log.append(copy)
+        if self._learning:
+            self._learn(copy.name)
         if len(log) >= _LOGGED:
             self._digest()
         output: str | bytes = copy.output
@@ -264,29 +273,35 @@ class Near:
         """Whether there is a use to report."""
         return bool(self._log or self._uses)
 
-    def take(self) -> tuple[list[tuple[bytes, int]], list[tuple[bytes, tuple[bytes, ...]]]]:
-        """All uses so far: (entry id, how often) with the last used last; and (key, keys before it), each once."""
+    def take(self) -> list[tuple[bytes, int]]:
+        """All uses so far: (entry id, how often), the last used last."""
         self._digest(wait=True)
         with self._digesting:
             uses, self._uses = self._uses, {}
-            steps, self._steps = self._steps, {}
-        return list(uses.items()), list(steps)
+        self._learning = self._counts
+        return list(uses.items())
+
+    def _learn(self, name: bytes) -> None:
+        if not self._saw(name):
+            self._learning = False
 
     def _digest(self, *, wait: bool = False) -> None:
         """Sum the log up; another thread that is at it does so for all."""
         if not self._digesting.acquire(blocking=wait):
             return
         try:
-            pop, uses, steps = self._log.popleft, self._uses, self._steps
-            for _ in range(len(self._log)):
-                before, copy = pop()
-                self._hits += 1
-                if self._counts:
-                    uses[copy.id] = uses.pop(copy.id, 0) + 1
-                    if before and len(steps) < _STEPS:
-                        steps[copy.name, before] = None
+            pop = self._log.popleft
+            uses = [pop() for _ in range(len(self._log))]
+            self._hits += len(uses)
+            if self._counts:
+                self._sum(uses)
         finally:
             self._digesting.release()
+
+    def _sum(self, uses: list[Copy]) -> None:
+        times = Counter(map(_ID, reversed(uses)))  # the last used first
+        for entry_id in reversed(times):
+            self._uses[entry_id] = self._uses.pop(entry_id, 0) + times[entry_id]
 
     # -- under the lock
 

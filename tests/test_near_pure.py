@@ -15,6 +15,7 @@ from distcache.config import Settings
 from distcache.errors import ConfigError
 from distcache.keys import Partition, key_id
 from distcache.near import LEASE_S, Copy, Flight, Near, NearCache
+from distcache.smart.learner import SHOWN, Learner
 
 KEYS = ["a", "b"]
 PART = Partition("test", 0)
@@ -35,7 +36,7 @@ def clock(monkeypatch) -> Clock:
 
 
 def near_of(**bounds) -> Near:
-    near = Near(NearCache(**bounds), lambda _name: (), Lock, counts=True)
+    near = Near(NearCache(**bounds), lambda _name: False, Lock, counts=True)
     near.watch((PART.entries,))
     return near
 
@@ -74,7 +75,7 @@ def test_a_copy_is_handed_out_for_its_hash_or_any(clock):
     near.changed(near._source, [PART.entry(one("a") + b"older id")])
     assert near.get("a", "h1") is None
     assert near.get("a", "") == "new"
-    assert near.take() == ([(one("a") + b"older id", 1), (one("a"), 4)], [])
+    assert near.take() == [(one("a") + b"older id", 1), (one("a"), 4)]
 
 
 def test_an_empty_output_is_an_output(clock):
@@ -124,8 +125,8 @@ def test_the_bounds_hold(clock):
 
 def test_uses_are_summed_in_the_order_of_the_last(clock, monkeypatch):
     monkeypatch.setattr(module, "_LOGGED", 8)
-    befores = iter([(), (b"a",), (b"b", b"a"), (b"a",), (b"b", b"a"), (), (), (), (), ()])
-    near = Near(NearCache(), lambda _name: next(befores), Lock, counts=True)
+    shown = []
+    near = Near(NearCache(), lambda name: not shown.append(name) and len(shown) < 3, Lock, counts=True)
     live(near, clock)
     fill(near, "a", "x")
     fill(near, "b", "x")
@@ -133,17 +134,31 @@ def test_uses_are_summed_in_the_order_of_the_last(clock, monkeypatch):
         assert near.get(key, "") == "x"
     assert near.hits == 10
     assert near.due
-    assert near.take() == ([(one("b"), 2), (one("a"), 8)], [(b"b", (b"a",)), (b"a", (b"b", b"a"))])
+    assert near.take() == [(one("b"), 2), (one("a"), 8)]
+    assert shown == [b"a", b"b", b"a"]
     assert not near.due
     assert near.hits == 10
 
 
+def test_learning_rests_when_it_was_shown_enough_and_starts_a_new_stretch():
+    learner = Learner(lambda: 1)
+    names = [b"%d" % number for number in range(SHOWN)]
+    assert [learner.saw_near(name) for name in names] == [True] * (SHOWN - 1) + [False]
+    learner.saw(b"read meanwhile")
+    assert learner.recent() == ()
+    steps = learner.take()
+    assert [key for key, _before in steps] == names[1:]
+    learner.saw(b"a")
+    learner.saw(b"b")
+    assert learner.take() == [(b"b", (b"a",))]
+
+
 def test_a_reader_that_may_not_write_keeps_no_uses(clock):
-    near = Near(NearCache(), lambda _name: (), Lock, counts=False)
+    near = Near(NearCache(), lambda _name: False, Lock, counts=False)
     live(near, clock)
     fill(near, "a", "x")
     near.get("a", "")
-    assert near.take() == ([], [])
+    assert near.take() == []
     assert near.hits == 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from distcache import config
@@ -197,7 +196,7 @@ class AsyncSmartCache(AsyncNearside, AsyncWarming):
         """See SmartCache.get."""
         if self._near is not None:
             output = self._near.get(key, content_hash)
-            if monotonic() >= self._breathe_at:
+            if self._near.asked_at >= self._breathe_at:
                 await self._breathe()
             if output is not None:
                 return output

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from distcache.smart.likely import PRIOR
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _serials = count()
-_NOTHING: dict[int, list[Any]] = {}
-_last: ContextVar[dict[int, list[Any]]] = ContextVar("distcache_last_keys")
+_last: ContextVar[dict[int, tuple[tuple[int, int], tuple[bytes, ...]]]] = ContextVar("distcache_last_keys")
 
 BATCH = 32
 """Steps from key to key that ride together with the next call."""
 KEPT = 4096
 """Steps kept while the server is away; the oldest are dropped."""
+SHOWN = 256
+"""Steps of a near cache that are learned from, of those between two reports."""
 REACH = 4
 """A key has come soon after another if at most so many steps lie between them."""
 
@@ -37,40 +38,45 @@ class Learner:
 
     A sequence belongs to the task (or thread) that makes it: what another task asked for in between is no successor.
     A task inherits its parent's context, so the owner is remembered with the key, and an inherited one starts nothing.
+
+    A near cache answers faster than is worth learning from. When it has shown `SHOWN` steps, all sequences break off
+    until the steps are taken: a sample of whole stretches, so that what is learned of each is true.
     """
 
     def __init__(self, owner: Callable[[], int]) -> None:
         self._serial = next(_serials)
         self._owner = owner
         self._steps: deque[tuple[bytes, tuple[bytes, ...]]] = deque(maxlen=KEPT)
+        self._shown = 0
+        self._stretch = 0
 
     def saw(self, key: bytes) -> None:
         """The current task asked for this key, or put it."""
-        if before := self.before(key):
-            self._steps.append((key, before))
+        if self._shown >= SHOWN:
+            return
+        who = (self._owner(), self._stretch)
+        lasts = _last.get({})
+        before = lasts.get(self._serial)
+        recent: tuple[bytes, ...] = ()
+        if before is not None and before[0] == who:
+            recent = before[1]
+            if recent[0] == key:
+                return
+            self._steps.append((key, recent))
+        _last.set({**lasts, self._serial: (who, (key, *recent[: REACH - 1]))})
 
-    def before(self, key: bytes) -> tuple[bytes, ...]:
-        """The keys that this task asked for before it asks for this one now, the latest first; none if that is it."""
-        owner = self._owner()
-        lasts = _last.get(_NOTHING)
-        mine = lasts.get(self._serial)
-        if mine is None or mine[0] != owner:
-            _last.set({**lasts, self._serial: [owner, (key,)]})
-            return ()
-        recent: tuple[bytes, ...] = mine[1]
-        if recent[0] == key:
-            return ()
-        mine[1] = (key, *recent[: REACH - 1])
-        return recent
+    def saw_near(self, key: bytes) -> bool:
+        """The same, for a key that the near cache answered; whether it is to go on telling."""
+        self.saw(key)
+        self._shown += 1
+        return self._shown < SHOWN
 
     def recent(self) -> tuple[bytes, ...]:
         """The last keys of the current task, the latest first."""
-        owner, keys = _last.get(_NOTHING).get(self._serial, (None, ()))
-        return keys if owner == self._owner() else ()
-
-    def add(self, steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> None:
-        """What was observed elsewhere."""
-        self._steps.extend(steps)
+        if self._shown >= SHOWN:
+            return ()
+        who, keys = _last.get({}).get(self._serial, (None, ()))
+        return keys if who == (self._owner(), self._stretch) else ()
 
     @property
     def some(self) -> bool:
@@ -93,6 +99,9 @@ class Learner:
 
     def take(self) -> list[tuple[bytes, tuple[bytes, ...]]]:
         """All steps so far, each a key and those before it, the latest first; they are the caller's to send."""
+        if self._shown >= SHOWN:
+            self._stretch += 1
+        self._shown = 0
         steps = []
         while self._steps:
             try:

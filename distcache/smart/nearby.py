@@ -61,7 +61,7 @@ class NearFlows(SmartFlows):
         self, request: Request, settings: Settings, owner: Callable[[], int], bounds: NearCache, lock: Callable[[], Any]
     ) -> None:
         super().__init__(request, settings, owner)
-        self.near = Near(bounds, self.learner.before, lock, counts=not settings.read_only)
+        self.near = Near(bounds, self.learner.saw_near, lock, counts=not settings.read_only)
         self._sliding = False
         self._unsent: deque[Touches] = deque(maxlen=UNSENT)
         self._sent_at = monotonic()
@@ -227,8 +227,7 @@ class NearFlows(SmartFlows):
     def _touches(self, ops: SmartOps) -> list[Op[Any]]:
         """All uses that the server does not know of, as ops that take effect once, however often they are sent."""
         self._sent_at = monotonic()
-        uses, steps = self.near.take()
-        self.learner.add(steps)
+        uses = self.near.take()
         of: dict[Partition, list[tuple[bytes, int]]] = {}
         for use in uses:
             of.setdefault(ops.keyspace.of(use[0]), []).append(use)

@@ -81,7 +81,7 @@ class AsyncNearside(AsyncFlying):
         """See Nearside.get_or_compute."""
         if self._near is not None and not options.get("early_refresh"):
             output = self._near.get(key, content_hash)
-            if monotonic() >= self._breathe_at:
+            if self._near.asked_at >= self._breathe_at:
                 await self._breathe()
             if output is not None:
                 return output
