@@ -83,7 +83,7 @@ def test_the_example_of_the_guide(content):
     assert (stats["total_hits"], stats["hit_rate"], stats["total_writes"], stats["current_size"]) == (3, 0.6, 1, 1)
 
 
-def test_setting_a_text_again_replaces_its_signature_everywhere(content):
+def test_fault_overwriting_a_text_left_the_old_signature_under_its_prefix(content):
     """The original left the old signature under the text's prefix."""
     cache = content()
     cache.set(LONG, "old")
@@ -95,7 +95,7 @@ def test_setting_a_text_again_replaces_its_signature_everywhere(content):
 
 
 @pytest.mark.parametrize("least", [1, 2, 19, 20, 99, 101, 5000])
-def test_the_minimum_is_a_rule_on_the_query_for_any_value(content, least):
+def test_fault_min_prefix_len_worked_only_when_equal_to_the_constructors(content, least):
     """In the original, a minimum other than the constructor's found nothing."""
     cache = content()
     cache.set("word" * 2000, "sig")
@@ -124,7 +124,7 @@ def test_a_minimum_that_is_no_number_is_refused(content):
         content(min_prefix_length=-1)
 
 
-def test_every_kind_of_hit_counts_as_use(content):
+def test_fault_hits_by_normalized_text_or_prefix_did_not_count_as_use(content):
     """In the original, only exact hits did."""
     for how in ("exact", "normalized", "prefix"):
         cache = content(max_size=2, min_prefix_length=1, namespace=how)
@@ -162,7 +162,7 @@ def test_expired_entries_are_not_found_and_are_counted(content, backend):
     assert cache.get_stats()["current_size"] == 0
 
 
-def test_expired_entries_never_hide_live_ones(content, backend):
+def test_fault_expired_entries_hid_live_ones(content, backend):
     cache = content(ttl_seconds=60, min_prefix_length=5)
     for number in range(150):
         cache.set(f"The same beginning {number:03}, and more", "expired")

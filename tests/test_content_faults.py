@@ -121,7 +121,7 @@ def test_a_read_only_client_misses_what_cannot_be_decoded(content, backend):
     assert cache.get_stats()["current_size"] == 1
 
 
-def test_a_text_that_is_not_the_stored_one_is_not_handed_out(content, backend):
+def test_fault_no_text_was_ever_verified(content, backend):
     cache = content()
     cache.set("some text", "sig")
     backend.client.hset(entry("some text"), "o", b"\x01another text")

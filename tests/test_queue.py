@@ -202,7 +202,7 @@ def test_a_failed_task_is_tried_again(cache, drain):
     assert attempts == [0, 1, 2]
 
 
-def test_after_the_last_try_it_is_a_dead_letter(cache, drain):
+def test_fault_warm_up_failures_vanished(cache, drain):
     cache.warmup_unit("k", "source", "h")
 
     async def compiler(_content):

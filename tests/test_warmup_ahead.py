@@ -53,7 +53,7 @@ def ask_again(cache):
     foresight._seen.clear()
 
 
-def test_a_likely_next_key_is_queued_and_warmed(cache, work):
+def test_fault_predictions_were_only_logged_never_warmed(cache, work):
     for key in "abab":
         cache.put(key, f"output of {key}", "h")
     cache.invalidate("b")
