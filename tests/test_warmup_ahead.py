@@ -72,6 +72,16 @@ def test_fault_predictions_were_only_logged_never_warmed(cache, work):
     assert cache.get_stats()["warmed_used"] == 1
 
 
+def test_a_prediction_from_any_key_is_told(cache):
+    odd = "x\udfff"
+    for key in (odd, "b", odd, "b"):
+        cache.put(key, "output", "h")
+    cache.invalidate("b")
+    ask_again(cache)
+    cache.get(odd)
+    assert events(cache, "PREDICT") == [("b", f"predicted from {odd}")]
+
+
 def test_what_the_server_has_learned_predicts_for_other_clients(smart, work):
     one, two = smart(), smart()
     for key in "abcabc":

@@ -85,7 +85,7 @@ class Ahead:
         chances = likely.chances(names, shares)
         queue = self._queue.ops(ops)
         return [
-            queue.add(raw(key), b"", b"", "predicted", details=f"predicted from {names[0]}")
+            queue.add(raw(key), b"", b"", "predicted", details=b"predicted from " + recent[0])
             for key in sorted(chances, key=lambda key: -chances[key])
             if chances[key] >= LIKELY and self._worth_it(raw(key), b"")
         ]

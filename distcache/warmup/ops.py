@@ -56,7 +56,7 @@ class QueueOps:
         blob: bytes,
         reason: Reason,
         *,
-        details: str = "",
+        details: bytes = b"",
         bound: int = QUEUE_BOUND,
     ) -> Op[int]:
         """Queue a task, once. 1 queued, 0 waits or runs already, -1 cached, -2 refused."""
