@@ -18,7 +18,7 @@ import pytest
 from servers import binaries, start_server, wait_until
 
 from distcache import DistcacheError
-from distcache.demo import graph, library, proxy
+from distcache.demo import graph, library, proxy, worker
 from distcache.demo.act_proxies import prose
 from distcache.demo.crew import Crew
 
@@ -67,7 +67,7 @@ def finish(process):
     return process.returncode, printed.decode()
 
 
-def test_it_shows_both_caches(start):
+def test_it_shows_both_caches_and_a_worker(start):
     code, printed = finish(start(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"))
     assert code == 0, printed
     assert printed.isascii()
@@ -77,16 +77,20 @@ def test_it_shows_both_caches(start):
     assert 60 <= int(table["cold"][1]) < 120
     assert table["warm"][1] == "0"
     assert int(table["proxy 1"][0]) * 3 == int(table["proxy 2"][1].replace(",", ""))
-    assert len(re.findall(r"^ok     ", printed, re.MULTILINE)) == 8
+    assert 0 < int(table["worker"][0]) == int(table["worker"][1])
+    assert table["machine 3"][:3] == ["60", "0", "60"]
+    assert len(re.findall(r"^ok     ", printed, re.MULTILINE)) == 12
     assert re.match(r"All as it should be in \d+ s: .*\.$", printed.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
     ("sabotage", "failing"),
     [
-        ("output", ["outputs equal what was compiled without a cache"]),
+        ("output", 2 * ["outputs equal what was compiled without a cache"]),
         ("chain", ["invalidating ", "the next build compiled "]),
         ("signature", ["look-ups gave the signature of another text"]),
+        ("warmed", ["59 of 60 outputs equal what was compiled without a cache"]),
+        ("idle", ["the worker compiled 0", "the next build compiled "]),
     ],
 )
 def test_its_checks_can_fail(start, sabotage, failing):
@@ -145,8 +149,25 @@ def test_a_terminal_shows_progress(tmp_path):
         shown += read
     os.close(mine)
     assert process.wait(60) == 0
-    for words in (b"cold: machine 1", b"cold: machine 2", b"looking up: proxy 3", b"All as it should be"):
+    for words in (
+        b"cold: machine 1",
+        b"cold: machine 2",
+        b"looking up: proxy 3",
+        b"warming: worker",
+        b"All as it should be",
+    ):
         assert words in shown
+
+
+def test_the_worker_of_the_demo_is_told_of_the_library_only(tmp_path):
+    library.copy_library(tmp_path, 20)
+    listed = tmp_path / "modules.json"
+    listed.write_text('[["__future__", "__future__.py"]]')
+    job = {"modules": str(listed), "sources": str(tmp_path), "spoil": False}
+    warming = worker.Warming(job, lambda _: None)
+    source, content_hash = warming.content("__future__")
+    assert (source, content_hash) == ((tmp_path / "__future__.py").read_bytes(), library.content_hash(source))
+    assert warming.content("no_such_module") is None
 
 
 def test_a_process_that_dies_is_named():
@@ -268,6 +289,7 @@ def test_what_changes_is_imported_by_many_and_not_by_all():
     chain = {f"m{number}": [f"m{number - 1}"] for number in range(1, 20)}
     few = {f"x{number}": ["hub"] for number in range(3)} | {"y": ["x1"], "z": ["y"]}
     assert graph.to_change({"m0": [], "hub": [], **chain, **few}) == "hub"
+    assert graph.to_change({"m0": [], "hub": [], **chain, **few}, 0.15, besides="hub") == "m16"
 
 
 # -- the texts of the proxies

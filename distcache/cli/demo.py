@@ -19,8 +19,9 @@ import click
 def demo(machines: int, limit: int | None, keep: Path | None, url: str | None) -> None:
     """Show both caches at work between processes, and check what they do.
 
-    CI machines build the standard library of this Python, and proxies share signatures, on a server that is started
-    for it. Nothing is left behind, unless --keep names a directory. The exit code is 1 if a check failed.
+    CI machines build the standard library of this Python, proxies share signatures, and a worker compiles ahead of need
+    what a change reached, on a server that is started for it. Nothing is left behind, unless --keep names a directory.
+    The exit code is 1 if a check failed.
     """
     from distcache.demo.run import run  # noqa: PLC0415 - slow to import, and only needed here
 

@@ -6,6 +6,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from distcache.demo import graph, yard
+from distcache.demo.yard import Built
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,7 @@ def _play(stage: Stage, yard: Yard) -> str:
     stage.table(COLUMNS, [_row(build) for build in builds])
     _check(stage, builds, wrong)
     _check_change(stage, builds[-1], removed, expected, f"{name} (imported by {len(importers[name])})")
+    stage.built = Built(yard.modules, builds[0].imports, digests, name)
     return (
         f"{machines} machines needed {builds[0].files:,} outputs and compiled {builds[0].compiled.total():,}; "
         f"when {name} changed, {len(builds[-1].compiled)} of {len(digests):,} were compiled again"
@@ -88,13 +90,13 @@ def _check_change(stage: Stage, build: Build, removed: set[str], expected: set[s
     stage.check(
         removed == expected,
         f"invalidating {what} removed {len(removed)} outputs; the import graph says {len(expected)}"
-        + _difference(removed, expected),
+        + difference(removed, expected),
     )
     stage.check(
         compiled == expected,
         f"the next build compiled exactly those, {_twice(build)}"
         if compiled == expected
-        else f"the next build compiled {len(compiled)} and not exactly those" + _difference(compiled, expected),
+        else f"the next build compiled {len(compiled)} and not exactly those" + difference(compiled, expected),
     )
 
 
@@ -103,6 +105,7 @@ def _twice(build: Build) -> str:
     return f"{more} more than once because machines met at it" if more else "none more than once"
 
 
-def _difference(got: set[str], expected: set[str]) -> str:
+def difference(got: set[str], expected: set[str]) -> str:
+    """What is in one of two sets only, for the sentence of a check."""
     few = sorted(got ^ expected)[:3]
     return f" (different: {', '.join(few)} ...)" if few else ""

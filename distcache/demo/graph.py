@@ -32,14 +32,14 @@ def dependents(importers: Mapping[str, Collection[str]], name: str) -> set[str]:
     return found
 
 
-def to_change(dependencies: Mapping[str, Collection[str]]) -> str:
-    """A widely imported module: many import it and many more import those, but not nearly all."""
+def to_change(dependencies: Mapping[str, Collection[str]], most: float = MOST, besides: str = "") -> str:
+    """A widely imported module (not `besides`): many import it and many more import those, but not nearly all."""
     importers = reversed_edges(dependencies)
 
     def worth(name: str) -> tuple[int, int, str]:
         direct, total = len(importers[name]), len(dependents(importers, name) - {name})
-        if total > MOST * len(dependencies) or name.partition(".")[0] == "test":
+        if total > most * len(dependencies) or name.partition(".")[0] == "test":
             return -1, -total, name
         return direct * (total - direct), total, name
 
-    return max(sorted(dependencies), key=worth)
+    return max(sorted(set(dependencies) - {besides}), key=worth)

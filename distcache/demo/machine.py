@@ -15,10 +15,17 @@ from distcache.demo.library import Module
 from distcache.smart.cache import SmartCache
 
 if TYPE_CHECKING:
+    from distcache.config import SmartOptions
     from distcache.demo.child import Job, Progress
 
-TIMEOUT_S = 10.0
-"""Generous: what is shown is that nothing is lost, and the processors are busy compiling."""
+
+def options(url: str, namespace: str) -> SmartOptions:
+    """How all processes open the cache.
+
+    The policy is the one for build outputs. No failure is taken for a miss, and there is time enough: the processors
+    are busy compiling.
+    """
+    return {"url": url, "namespace": namespace, "policy": "cost", "on_error": "raise", "timeout_s": 10.0}
 
 
 def without(job: Job, progress: Progress) -> dict[str, str]:
@@ -26,11 +33,11 @@ def without(job: Job, progress: Progress) -> dict[str, str]:
 
     This is what the outputs that come out of the cache are compared with.
     """
-    modules, _names = _modules(job)
+    modules, _names = modules_of(job)
     found: dict[str, str] = {}
     for done, module in enumerate(modules[job["number"] :: job["of"]], 1):
         with suppress(*library.UNCOMPILABLE):
-            found[module.name] = library.digest(library.dump(library.compiled(module, _source(job, module))))
+            found[module.name] = library.digest(library.dump(library.compiled(module, source_of(job, module))))
         progress(done)
     return found
 
@@ -40,7 +47,7 @@ class Builder:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.modules, self.names = _modules(job)
+        self.modules, self.names = modules_of(job)
         random.Random(job["seed"]).shuffle(self.modules)  # noqa: S311 - an order, not a secret
         self.spoil = bool(job["spoil"])
         self.imports: dict[str, list[str]] = {}
@@ -49,17 +56,14 @@ class Builder:
 
     def run(self, progress: Progress) -> dict[str, Any]:
         """Take what another machine, or an earlier build, has stored; compile and store what nobody has."""
-        url, namespace = self.job["url"], self.job["namespace"]
-        with SmartCache(
-            url=url, namespace=namespace, enable_warmup=False, on_error="raise", timeout_s=TIMEOUT_S
-        ) as cache:
+        with SmartCache(enable_warmup=False, **options(self.job["url"], self.job["namespace"])) as cache:
             for done, module in enumerate(self.modules, 1):
                 self.digests[module.name] = library.digest(self._output(cache, module))
                 progress(done, compiled=len(self.imports), hits=self.hits)
         return {"imports": self.imports, "hits": self.hits, "digests": self.digests}
 
     def _output(self, cache: SmartCache, module: Module) -> bytes:
-        source = _source(self.job, module)
+        source = source_of(self.job, module)
         content_hash = library.content_hash(source)
         output = cache.get(module.name, content_hash)
         if isinstance(output, bytes):
@@ -89,7 +93,12 @@ class Builder:
         if not self.spoil:
             return output
         self.spoil = False
-        return library.dump(compile("", "wrong", "exec"))
+        return wrong()
+
+
+def wrong() -> bytes:
+    """An output that is none of the library's."""
+    return library.dump(compile("", "wrong", "exec"))
 
 
 def build(job: Job, progress: Progress) -> dict[str, Any]:
@@ -97,12 +106,14 @@ def build(job: Job, progress: Progress) -> dict[str, Any]:
     return Builder(job).run(progress)
 
 
-def _modules(job: Job) -> tuple[list[Module], frozenset[str]]:
+def modules_of(job: Job) -> tuple[list[Module], frozenset[str]]:
+    """What there is to build, and the names."""
     rows = json.loads(Path(job["modules"]).read_text(encoding="ascii"))
     return [Module(*row) for row in rows], frozenset(name for name, _path in rows)
 
 
-def _source(job: Job, module: Module) -> bytes:
+def source_of(job: Job, module: Module) -> bytes:
+    """What stands in a module's file now."""
     return Path(job["sources"], module.path).read_bytes()
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from distcache.demo import act_build, act_proxies
+from distcache.demo import act_build, act_proxies, act_warm
 from distcache.demo.stage import Stage
 from distcache.engine import keeper
 from distcache.engine.embedded import EmbeddedServer
@@ -29,7 +29,7 @@ from distcache.keys import LAYOUT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ACTS = (act_build.play, act_proxies.play)
+ACTS = (act_build.play, act_proxies.play, act_warm.play)
 LINGER_S = 0.2
 STOP_S = 10.0
 

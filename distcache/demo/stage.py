@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from distcache.demo.yard import Built
+
     Heard = Callable[[int, Mapping[str, int]], None]
 
 LINE_S = 5.0
@@ -44,7 +46,9 @@ class Stage:
     limit: int | None = None
     """How many modules of the library to take; None for all."""
     sabotage: str = ""
-    """Which check to make fail: 'output', 'chain', 'signature' or none."""
+    """Which check to make fail: 'output', 'chain', 'signature', 'warmed', 'idle' or none."""
+    built: Built | None = None
+    """What the first act leaves to the others."""
     console: Console = field(default_factory=make_console)
     failed: list[str] = field(default_factory=list)
 
