@@ -45,7 +45,7 @@ def build(folder: Path, cache: SmartCache) -> None:
 
 def main() -> None:
     """Build twice, change a page that others include, and build again."""
-    with tempfile.TemporaryDirectory() as place, SmartCache(Path(place, "cache")) as cache:
+    with tempfile.TemporaryDirectory() as place, SmartCache(Path(place, "cache"), policy="cost") as cache:
         folder = Path(place)
         for name, text in PAGES.items():
             (folder / name).write_text(text)

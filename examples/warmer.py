@@ -14,7 +14,7 @@ from pathlib import Path
 
 from distcache import Warmer
 
-warmer = Warmer()
+warmer = Warmer(policy="cost")  # as the build opens its cache: what took long to make stays
 
 
 @warmer.compiler

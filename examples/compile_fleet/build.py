@@ -37,7 +37,7 @@ def changed(cache: SmartCache, header: str) -> list[str]:
 
 def main() -> None:
     """Build, or tell of changes."""
-    with SmartCache() as cache:
+    with SmartCache(policy="cost") as cache:
         if sys.argv[1:2] == ["--changed"]:
             for header in sys.argv[2:]:
                 print(f"{header}: queued {', '.join(sorted(changed(cache, header))) or 'nothing'}")
