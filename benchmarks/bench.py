@@ -9,8 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import socket
 import statistics
+import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,9 +26,10 @@ from rich.table import Table
 
 from distcache import __version__
 from distcache.engine.embedded import EmbeddedServer
+from distcache.engine.locate import find_server
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 
 ROUND_S = 0.05
@@ -48,10 +52,15 @@ class Row:
 
 def arguments(description: str) -> argparse.Namespace:
     """The options that every benchmark has."""
-    parser = argparse.ArgumentParser(description=description)
+    return options_of(description).parse_args()
+
+
+def options_of(description: str) -> argparse.ArgumentParser:
+    """The same, for a benchmark that has more of them."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: to see that it runs, not for figures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
-    return parser.parse_args()
+    return parser
 
 
 @contextmanager
@@ -59,6 +68,45 @@ def server() -> Iterator[str]:
     """A private embedded server; its unix:// URL."""
     with tempfile.TemporaryDirectory(prefix="distcache-bench-") as folder, EmbeddedServer.attach(folder) as attached:
         yield f"unix://{attached.socket_path}"
+
+
+@contextmanager
+def bare_server(*, tcp: bool = False) -> Iterator[str]:
+    """A private server that writes nothing to disk, on a unix socket or on loopback; its URL.
+
+    DISTCACHE_SERVER names its program, as for the embedded server.
+    """
+    with tempfile.TemporaryDirectory(prefix="distcache-bench-") as folder:
+        port, path = _free_port() if tcp else 0, f"{folder}/s"
+        command = [find_server(), "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", path]
+        process = subprocess.Popen([*command, "--save", "", "--appendonly", "no", "--logfile", f"{folder}/log"])
+        try:
+            url = f"redis://127.0.0.1:{port}" if tcp else f"unix://{path}"
+            _wait_for(url)
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _wait_for(url: str) -> None:
+    client, deadline = redis.Redis.from_url(url), time.monotonic() + 10
+    while True:
+        try:
+            client.ping()
+        except redis.ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            client.close()
+            return
 
 
 def compare(
@@ -116,8 +164,13 @@ def described(url: str) -> str:
     return f"distcache {__version__}, Python {platform.python_version()}, redis-py {redis.__version__}, {name}"
 
 
-def write_json(path: Path | None, rows: list[Row]) -> None:
-    """The rows, for a machine to read."""
+def transport(url: str) -> str:
+    """How a private server is reached, in words."""
+    return "a unix socket" if url.startswith("unix") else "TCP on loopback"
+
+
+def write_json(path: Path | None, rows: Sequence[Any]) -> None:
+    """The rows, which are dataclasses, for a machine to read."""
     if path is not None:
         path.write_text(json.dumps([asdict(row) for row in rows], indent=2), encoding="utf-8")
 
