@@ -1,18 +1,22 @@
 """How many of the next keys of a trace were among the three predicted: the original's rule, a simple aged count, ours.
 
-    python benchmarks/prediction.py TRACE ...
+    python benchmarks/prediction.py TRACE ... [--quick] [--json FILE]
 
-A trace has one request a line, its key first; it may be gzipped. A request for the same key again is no step. `Model`
-is distcache's predictor on plain dicts: the counts are those of lua/learn.lua, the ranking is the library's own code.
+A trace has one request a line, its key first; it may be gzipped. A request for the same key again is no step. --quick
+reads the first 20,000 requests of each. `Model` is distcache's predictor on plain dicts: the counts are those of
+lua/learn.lua, the ranking is the library's own code.
 """
 
 from __future__ import annotations
 
+import argparse
 import gzip
+import json
 import math
-import sys
 from collections import deque
+from dataclasses import asdict, dataclass
 from heapq import nlargest
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 TOP = 3
 KEPT = 32
 """Successors kept of each kind; as in lua/learn.lua."""
+QUICK = 20_000
 
 
 class Original:
@@ -129,30 +134,51 @@ def keys(path: Path) -> Iterator[str]:
                 yield words[0]
 
 
-def measure(path: Path) -> tuple[int, dict[str, float]]:
-    """The number of steps, and each predictor's share of next keys among its three."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One trace: each predictor's share of the next keys among its three."""
+
+    trace: str
+    steps: int
+    original: float
+    aged_count: float
+    distcache: float
+
+
+def measure(path: Path, requests: int | None = None) -> Row:
+    """Run the predictors side by side through a trace, or through its first requests."""
     models = (Original(), Aged(), Model())
-    right = dict.fromkeys((model.name for model in models), 0)
+    right = [0] * len(models)
     steps, before = 0, None
-    for key in keys(path):
+    for key in islice(keys(path), requests):
         if before is not None and key != before:
             steps += 1
-            for model in models:
-                right[model.name] += key in model.predict(before)
+            for number, model in enumerate(models):
+                right[number] += key in model.predict(before)
                 model.learn(before, key)
         before = key
-    return steps, {name: count / max(steps, 1) for name, count in right.items()}
+    original, aged, ours = (count / max(steps, 1) for count in right)
+    return Row(path.name.removesuffix(".gz"), steps, original, aged, ours)
 
 
 def main() -> None:
     """Print a line for each trace."""
-    if len(sys.argv) == 1:
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("traces", nargs="+", type=Path, metavar="TRACE")
+    parser.add_argument("--quick", action="store_true", help=f"only the first {QUICK:,} requests of each trace")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    chosen = parser.parse_args()
     print(f"{'trace':24} {'steps':>9} {'original':>9} {'aged count':>11} {'distcache':>10}")
-    for name in sys.argv[1:]:
-        steps, shares = measure(Path(name))
-        figures = f"{shares['original']:9.3f} {shares['aged count']:11.3f} {shares['distcache']:10.3f}"
-        print(f"{Path(name).name.removesuffix('.gz'):24} {steps:9,} {figures}", flush=True)
+    rows = []
+    for path in chosen.traces:
+        row = measure(path, QUICK if chosen.quick else None)
+        print(
+            f"{row.trace:24} {row.steps:9,} {row.original:9.3f} {row.aged_count:11.3f} {row.distcache:10.3f}",
+            flush=True,
+        )
+        rows.append(row)
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps([asdict(row) for row in rows], indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":
