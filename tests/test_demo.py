@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from servers import binaries, start_server, wait_until
 
+import distcache
 from distcache import DistcacheError
 from distcache.demo import graph, library, proxy, worker
 from distcache.demo.act_proxies import prose
@@ -176,6 +177,28 @@ def test_a_process_that_dies_is_named():
         pytest.raises(DistcacheError, match="machine 1 stopped"),
     ):
         crew.run({0: {"do": "nonsense"}}, lambda *_: None)
+
+
+HALF = """
+import os, sys
+def main():
+    sys.stdin.readline()
+    os.write(1, b'{"done": 1}\\n{"result": [1, ')
+    os._exit(3)
+"""
+
+
+def test_a_process_that_dies_in_the_middle_of_a_message_is_named(tmp_path, monkeypatch):
+    """What is left in the pipe is no message, and the one who listens goes on."""
+    (tmp_path / "half.py").write_text(HALF)
+    monkeypatch.setattr(distcache, "__file__", str(tmp_path / "distcache" / "__init__.py"))
+    heard = []
+    with (
+        Crew("half", ["machine 1"]) as crew,
+        pytest.raises(DistcacheError, match="machine 1 stopped working: it ended with code 3"),
+    ):
+        crew.run({0: {}}, lambda *said: heard.append(said))
+    assert heard == [(0, {"done": 1})]
 
 
 # -- the library as something to build

@@ -65,7 +65,8 @@ class Crew:
     def _listen(self, number: int, stream: IO[bytes]) -> None:
         with stream:
             for line in stream:
-                self._heard.put((number, json.loads(line)))
+                if line.endswith(b"\n"):  # or it died, or was killed, in the middle of a message
+                    self._heard.put((number, json.loads(line)))
         self._heard.put((number, None))
 
     def _why(self, number: int, message: dict[str, Any] | None) -> str:
