@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from servers import binaries, start_server, wait_until
@@ -22,6 +23,7 @@ from distcache import DistcacheError
 from distcache.demo import graph, library, proxy, worker
 from distcache.demo.act_proxies import prose
 from distcache.demo.crew import Crew
+from distcache.demo.run import _sent_again, _signals_as_exit
 
 LIMIT = "60"
 """Modules: enough for chains of dependents."""
@@ -109,8 +111,41 @@ def test_it_leaves_nothing_when_it_is_stopped(start, tmp_path, number):
     wait_until(lambda: list((tmp_path / "tmp").glob("*/modules.json")), "the machines work", 30)
     process.send_signal(number)
     code, printed = finish(process)
-    assert code != 0
+    assert code != 0, printed
     assert "Traceback" not in printed
+
+
+class Finalized:
+    """Gets a signal when it is finalized."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)]
+)
+def test_a_signal_that_comes_while_something_is_finalized_is_not_lost(number, error, capfd):
+    """Python prints such an exception and goes on; under load the demo did so once in twenty times."""
+    dropped = [Finalized(number)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(error), _signals_as_exit():
+            wait_until(dropped.clear, "the signal comes again")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_other_errors_of_finalizers_are_shown():
+    shown = []
+    hook = _sent_again(shown.append)
+    hook(SimpleNamespace(exc_value=ValueError()))
+    hook(SimpleNamespace(exc_value=SystemExit("text")))
+    assert len(shown) == 2
 
 
 def test_a_server_that_is_given_is_left_as_it_was(start):

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from contextlib import ExitStack, contextmanager
@@ -27,11 +28,12 @@ from distcache.executor.wire import Refused
 from distcache.keys import LAYOUT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ACTS = (act_build.play, act_proxies.play, act_warm.play)
 LINGER_S = 0.2
 STOP_S = 10.0
+AGAIN_S = 0.05
 
 
 def run(*, url: str | None, keep: Path | None, machines: int, limit: int | None, sabotage: str = "") -> bool:
@@ -148,8 +150,26 @@ def _signals_as_exit() -> Iterator[None]:
         yield
         return
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    hook, sys.unraisablehook = sys.unraisablehook, _sent_again(sys.unraisablehook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _sent_again(otherwise: Callable[[sys.UnraisableHookArgs], Any]) -> Callable[[sys.UnraisableHookArgs], Any]:
+    """A hook that sends a signal again which came while Python ran a finalizer, where no exception gets out."""
+
+    def hook(swallowed: sys.UnraisableHookArgs) -> None:
+        if isinstance(swallowed.exc_value, KeyboardInterrupt):
+            number = int(signal.SIGINT)
+        elif isinstance(swallowed.exc_value, SystemExit) and isinstance(swallowed.exc_value.code, int):
+            number = swallowed.exc_value.code - 128
+        else:
+            otherwise(swallowed)
+            return
+        threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
+
+    return hook
