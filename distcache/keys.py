@@ -93,6 +93,9 @@ class Partition:
         self.wakes = name(b"wakes")
         """stream: which flights have ended while others waited for them; the newest 1000."""
 
+        self.voided = name(b"voided")
+        """zset: key id -> the fence at which it was last invalidated, or named as changed; the newest 10,000."""
+
         # ContentHashCache
         self.prefixes = name(b"prefixes")
         """zset, all scores 0: stretches of normalized text with the entry they belong to, searched by range."""

@@ -1,12 +1,13 @@
 -- After a miss, or a wait: the output if it is there by now, else the right to compute it, or whom to wait for.
 -- Returns {'value', output, content hash}, {'lease', fence}, or {'wait', ms that the lease still holds, id in wakes up to which
--- all was told}. An early refresh of an output that is still good gets a lease, or is told to wait, which it will not.
+-- all was told, fence of that lease}. An early refresh of an output that is still good gets a lease, or is told to wait, which it will not.
 local state      = KEYS[1]            -- hash: shared config, counters, the last fence
 local usage      = KEYS[2]            -- hash: entry id -> use, size, cost, deadline
 local entries    = KEYS[3]            -- prefix of the entries' hashes
 local events     = KEYS[4]            -- stream: what happened
 local lease      = KEYS[5]            -- hash: who computes this
 local wakes      = KEYS[6]            -- stream: flights that ended while others waited
+local voided     = KEYS[7]            -- zset: key id -> fence at which it was invalidated
 local partitions = ARGV[1]            -- int: how many partitions this client believes in
 local id         = ARGV[2]            -- the key's id
 local key        = ARGV[3]            -- the key itself
@@ -22,6 +23,7 @@ local early      = ARGV[8]            -- '1': the caller has an output, and woul
 --@include usage
 --@include smart_find
 --@include flight
+--@include void
 local known = redis.call('HMGET', state, 'partitions', 'events', 'event_cap')
 if known[1] ~= partitions then return stale() end
 local now = clock()
@@ -39,13 +41,14 @@ end
 
 local held = redis.call('HMGET', lease, 'o', 'n', 'x')
 if held[1] == owner then return {'lease', held[2]} end
-if not flight_free(lease, now) then
-  if early == '1' then return {'wait', 0, ''} end
+-- What is computed from inputs that changed since is nobody's to wait for.
+if not flight_free(lease, now) and not void_since(voided, held[2], id, '') then
+  if early == '1' then return {'wait', 0, '', held[2]} end
   redis.call('HSET', lease, 'w', '1')
   -- Nothing was told since the last entry; so a later id says the same, and tells readers of several streams more.
   local last = redis.call('XREVRANGE', wakes, '+', '-', 'COUNT', 1)[1]
   local recent = last and tonumber(string.match(last[1], '^%d+')) >= now - 1
-  return {'wait', tonumber(held[3]) - now, recent and last[1] or string.format('%.0f-0', now - 1)}
+  return {'wait', tonumber(held[3]) - now, recent and last[1] or string.format('%.0f-0', now - 1), held[2]}
 end
 local fence = string.format('%.0f', redis.call('HINCRBY', state, 'fence', 1))
 redis.call('HSET', lease, 'o', owner, 'n', fence)

@@ -1,20 +1,30 @@
 -- A task is done: store its output, take it off the queue, tell. Refused when the worker has lost the task meanwhile.
--- Returns 1 stored, 0 this request took effect before, -1 the cache could never hold it (the task stays), -2 refused.
+-- When the key or something it depends on was invalidated since the task was taken, the output may be of before: it is
+-- dropped, and the task queued again.
+-- Returns 1 stored, 0 this request took effect before, -1 the cache could never hold it (the task stays), -2 refused, -3
+-- queued again.
 --@include smart_keys
 --@include smart_new
 local stream   = KEYS[16]  -- stream: where the task came from
 local tasks    = KEYS[17]  -- prefix of the tasks' hashes
+local voided   = KEYS[18]  -- zset: key id -> fence at which it was invalidated
 local entry    = ARGV[15]  -- the task's entry in the stream
 local task     = ARGV[16]  -- the task
 local consumer = ARGV[17]  -- the worker
 local reason   = ARGV[18]  -- why it was queued
+local fence    = ARGV[19]  -- that of the moment when the worker took it
 
 --@include smart_store
 --@include queue_move
+--@include void
 local s = read_state(state, partitions)
 if not s then return stale() end
 if redis.call('EXISTS', requests .. request) == 1 then return 0 end
 if not queue_owns(stream, entry, consumer) then return -2 end
+if void_since(voided, fence, id, new.links) then
+  queue_again({high = stream, low = stream, tasks = tasks}, stream, entry, task, reason)
+  return -3
+end
 local now, us = clock()
 redis.call('SET', requests .. request, '1', 'PX', 60000)
 s.tick = math.max(us, s.tick + 1)

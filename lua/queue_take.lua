@@ -1,7 +1,7 @@
 -- Hand tasks to a worker: those whose delay is over are queued first, then the urgent ones are read before the others.
 -- A missing group is made again, from the beginning.
 -- Returns {ms until the next delayed task is due or -1, {1 for low else 0, entry, task, key, hash, content, reason,
--- attempt, queued (ms), crashes}, ...}.
+-- attempt, queued (ms), crashes, fence}, ...}.
 --@include queue_keys
 local consumer = ARGV[2]            -- the worker
 local count    = tonumber(ARGV[3])  -- int: how many tasks it has room for
@@ -45,5 +45,9 @@ for is_low = 0, 1 do
     local rows = read and (type(read[1]) == 'table' and read[1][2] or read[2]) or {}
     for _, row in ipairs(rows) do give(is_low, stream, row[1], row[2][2]) end
   end
+end
+if #reply > 1 then
+  local fence = redis.call('HINCRBY', state, 'fence', 1)
+  for i = 2, #reply do reply[i][11] = fence end
 end
 return reply

@@ -1,9 +1,11 @@
--- Remove entries and all that was learned, at most `limit` entries a call. Counters, events and history stay.
+-- Remove entries and all that was learned, at most `limit` entries a call; what is being computed is void. Counters,
+-- events and history stay.
 -- Returns {how many, 1 if more are left else 0}.
 --@include smart_keys
 local learned    = KEYS[13]           -- zset: key id and key -> last observation
 local successors = KEYS[14]           -- prefix of the sets of successors
 local soon       = KEYS[15]           -- prefix of the sets of keys soon after
+local voided     = KEYS[16]           -- zset: key id -> fence at which it was invalidated
 local limit      = tonumber(ARGV[2])  -- int: entries to remove in this call
 
 --@include clock
@@ -13,6 +15,7 @@ local limit      = tonumber(ARGV[2])  -- int: entries to remove in this call
 --@include usage
 --@include edges
 --@include smart_remove
+--@include void
 local s = read_state(state, partitions)
 if not s then return stale() end
 local _, us = clock()
@@ -35,4 +38,5 @@ if not more then
   emit(events, s, 'EVICT', '', 'clear')
 end
 write_state(state, s)
+void_all(state, voided)
 return {#removed, more and 1 or 0}

@@ -1,7 +1,8 @@
--- Remove every version of one key. Returns how many there were.
+-- Remove every version of one key; what is being computed for it is void. Returns how many versions there were.
 --@include smart_keys
-local id      = ARGV[2]  -- the key's id
-local details = ARGV[3]  -- the reason, for the event
+local voided  = KEYS[13]  -- zset: key id -> fence at which it was invalidated
+local id      = ARGV[2]   -- the key's id
+local details = ARGV[3]   -- the reason, for the event
 
 --@include clock
 --@include state
@@ -10,6 +11,7 @@ local details = ARGV[3]  -- the reason, for the event
 --@include usage
 --@include edges
 --@include smart_remove
+--@include void
 local s = read_state(state, partitions)
 if not s then return stale() end
 local _, us = clock()
@@ -17,4 +19,5 @@ s.tick = math.max(us, s.tick + 1)
 local dropped = smart_drop_key(g, s, id, details)
 s.invalidations = s.invalidations + dropped
 if dropped > 0 then write_state(state, s) end
+void_mark(state, voided, {id})
 return dropped

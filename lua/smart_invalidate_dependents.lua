@@ -1,8 +1,10 @@
 -- Remove what depends on the given keys, one step away or any number; at most `limit` entries a call, the furthest
 -- first, so that a caller who is cut off can start again and still reach the rest. With a limit of 0 it only looks.
+-- What is being computed for them, or for what depends on them without being here, is void.
 -- Returns {1 if more are left else 0, ids of the keys met (16 bytes each), key, its worth, ...}, the worth being what
 -- it cost to make (ms) times its uses.
 --@include smart_keys
+local voided        = KEYS[13]          -- zset: key id -> fence at which it was invalidated
 local transitive    = ARGV[2]           -- '1': follow chains
 local limit         = tonumber(ARGV[3]) -- int: entries to remove in this call
 local roots, roots_at = ARGV, 4         -- list: ids of the keys that changed
@@ -15,6 +17,7 @@ local roots, roots_at = ARGV, 4         -- list: ids of the keys that changed
 --@include edges
 --@include smart_remove
 --@include closure
+--@include void
 local s = read_state(state, partitions)
 if not s then return stale() end
 local _, us = clock()
@@ -38,6 +41,10 @@ for i = #found, 1, -1 do
       reply[#reply + 1] = u and string.format('%.17g', u.cost * (u.count + 1)) or '0'
     end
   end
+end
+if limit > 0 and not more then
+  for _, one in ipairs(met) do ids[#ids + 1] = one end
+  void_mark(state, voided, ids)
 end
 if limit > 0 and not more and transitive == '1' then
   -- Everything above the roots is gone now; nothing is left that a relic among them could lead to.

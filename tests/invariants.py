@@ -31,7 +31,7 @@ TEMPORARY_PREFIXES = ("n:", "q:", "h:", "l:", "w:", "f:")
 TYPES = {
     **dict.fromkeys(("state", "usage", "ghost", "ghost_old", "edges", "indexed", "e:", "t:", "w:", "f:"), "hash"),
     **dict.fromkeys(("score", "deadline", "relics", "histories", "learned", "prefixes", "l:", "n:"), "zset"),
-    **dict.fromkeys(("delayed", "dead", "workers", "predicted"), "zset"),
+    **dict.fromkeys(("delayed", "dead", "workers", "predicted", "voided"), "zset"),
     **dict.fromkeys(("events", "queue", "queue_low", "wakes"), "stream"),
     "q:": "string",
     "r:": "set",
@@ -41,6 +41,8 @@ TYPES = {
 STREAM_NODE = 100
 """XADD MAXLEN ~ trims whole nodes of this many events."""
 SUCCESSORS = 32
+VOIDED = 10_001
+"""Marks of invalidations, and one for those that went."""
 RATES = {"adaptive": (0.2, 2), "cost": (0.5, 2), "windowed": (0, 1)}
 """What a policy may learn."""
 PATIENCE = 64
@@ -423,12 +425,22 @@ def flights(part: Partition) -> Iterator[str]:
             yield f"the lease {one.hex()} goes before its end"
 
 
+def voids(part: Partition) -> Iterator[str]:
+    """A mark names a key, or all, and a fence that was handed out; there are so many at most."""
+    marks = part.one("voided", {})
+    if len(marks) > VOIDED:
+        yield f"{len(marks)} keys are marked as invalidated"
+    for one, fence in marks.items():
+        if len(one) not in (0, ID) or not 0 < fence <= part.number("fence"):
+            yield f"{one.hex()} is marked as invalidated at {fence}"
+
+
 Rule = "Callable[[Partition], Iterator[str]]"
 COMMON = (known_keys, whole_state, requests, stream)
 SMART = (
     *(queue, entries, identity, deadlines, bounds, graph, relics, dependencies, versions),
     *(histories, lessons, nearby, ghosts),
 )
-SMART += (flights,)
+SMART += (flights, voids)
 KINDS: dict[str, tuple[Any, ...]] = {"smart": SMART}
 """What else holds for a kind of cache; a test module may add its own."""

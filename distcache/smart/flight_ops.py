@@ -31,9 +31,9 @@ class Lease:
     """The right to compute a key."""
 
     owner: bytes
-    """Names the caller."""
+    """Names the caller; empty for one who computes without a lease."""
     fence: bytes
-    """A number that grows with every lease of the partition."""
+    """A number that grows with every lease of the partition; without one, that of the lease waited for in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Held:
     """How long the lease still holds."""
     streams: tuple[bytes, ...]
     """All such streams of the cache, `stream` among them."""
+    fence: bytes = b""
+    """The number of that lease."""
 
 
 class FlightOps:
@@ -66,6 +68,7 @@ class FlightOps:
             events=part.events,
             lease=part.leases + flight_id(key, wanted),
             wakes=part.wakes,
+            voided=part.voided,
             owner=owner,
             lease_ms=lease_ms,
             early="1" if early else "",
@@ -76,7 +79,7 @@ class FlightOps:
                 return Found(reply[1], reply[2])
             if reply[0] == b"lease":
                 return Lease(owner, reply[1])
-            return Held(part.wakes, reply[2], reply[1], self._streams)
+            return Held(part.wakes, reply[2], reply[1], self._streams, reply[3])
 
         return Op(LEASE, values, decode)
 
@@ -104,6 +107,7 @@ class FlightOps:
             **self._smart.new_slots(**values),
             lease=part.leases + flight,
             wakes=part.wakes,
+            voided=part.voided,
             flight=flight,
             owner=lease.owner,
             fence=lease.fence,

@@ -37,8 +37,9 @@ class Flying(SyncClient):
 
         The others wait for it, and one of them takes over when that caller fails or dies. After wait_s, with the
         server down, or read_only, compute() is called without asking anyone; what it returns is then stored only if
-        nobody else is at it. An exception of compute() is its own caller's. A value too large to store is returned all
-        the same. WaitsForItself when compute() asks for its own key. options: see `FlightOptions`.
+        the one it waited for has died. What is invalidated meanwhile is returned, and not stored. An exception of
+        compute() is its own caller's. A value too large to store is returned all the same. WaitsForItself when
+        compute() asks for its own key. options: see `FlightOptions`.
         """
         flight = self._flights.fly(key, content_hash, options)
         return fly(flight, compute, self._run, self._notices, self._pulse)

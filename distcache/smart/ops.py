@@ -176,7 +176,9 @@ class SmartOps:
         """Remove all versions of a key; returns how many there were."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        return Op(INVALIDATE, INVALIDATE.bind(**self._slots[part.number], id=one, details=details), int)
+        return Op(
+            INVALIDATE, INVALIDATE.bind(**self._slots[part.number], voided=part.voided, id=one, details=details), int
+        )
 
     def invalidate_dependents(
         self, part: Partition, ids: Iterable[bytes], limit: int, *, transitive: bool
@@ -186,7 +188,11 @@ class SmartOps:
         A limit of 0 removes nothing and gives all ids that are met.
         """
         values = INVALIDATE_DEPENDENTS.bind(
-            **self._slots[part.number], transitive="1" if transitive else "", limit=limit, roots=ids
+            **self._slots[part.number],
+            voided=part.voided,
+            transitive="1" if transitive else "",
+            limit=limit,
+            roots=ids,
         )
         return Op(INVALIDATE_DEPENDENTS, values, _removed)
 
@@ -196,7 +202,7 @@ class SmartOps:
 
     def clear(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
         """Remove entries and what was learned: (how many entries, more to do)."""
-        learned = {"learned": part.learned, "successors": part.successors, "soon": part.soon}
+        learned = {"learned": part.learned, "successors": part.successors, "soon": part.soon, "voided": part.voided}
         values = CLEAR.bind(**self._slots[part.number], **learned, limit=limit)
         return Op(CLEAR, values, _count_and_more)
 

@@ -4,6 +4,7 @@ On a miss exactly one caller in the whole fleet gets the lease of the key and co
 while the compute is alive, so that it is short and a dead holder is soon found out. The others wait for word that it
 ended, at most until the lease does, and look again: there is the output, or one of them gets the lease. Storing needs
 the lease: who was frozen for so long that another took over returns what it computed to its own caller, and no further.
+So does the one whose key, or something that it depends on, was invalidated meanwhile.
 
 A flight is a generator, like a flow, but of larger steps: it yields what is to be done (`Ask`, `Wait`, `Compute`) and
 is sent what came of it. `pilot` does it, in the blocking and in the asyncio way.
@@ -42,7 +43,7 @@ WAIT_S, LEASE_S = 60.0, 10.0
 LOOK_S = 2.0
 """A wait is this long at most, then comes a look: word may be lost with its server."""
 ALONE = Lease(b"", b"")
-"""What a caller has that computes without a lease."""
+"""What a caller has that computes without asking anyone; nothing says what happened meanwhile, so it cannot store."""
 
 _log = logging.getLogger("distcache")
 _serials = count()
@@ -148,7 +149,7 @@ class SingleFlight:
         while isinstance(lease, Held):
             left_s = call.wait_until - monotonic()
             if left_s <= 0:
-                lease = ALONE
+                lease = Lease(b"", lease.fence)
             else:
                 yield Wait(lease, call.flight, min(left_s, LOOK_S, (lease.left_ms + 1) / 1000))
                 output, lease = yield Ask(self.look(call), (None, ALONE))
@@ -210,7 +211,7 @@ class SingleFlight:
 
     def _compute(self, call: Call, lease: Lease, good: Output | None) -> Flight:
         """`good`: an output that is there and is only to be refreshed."""
-        renew = None if lease is ALONE else lambda: self.renew(call, lease)
+        renew = None if not lease.owner else lambda: self.renew(call, lease)
         mark = self._mark(call)
         try:
             output, took_ms = yield Compute(renew, call.lease_ms / 3000)

@@ -162,7 +162,8 @@ class WholeCache(SharedFlows[SmartOps]):
         """What one partition holds may have dependents in another, so chains are walked in rounds.
 
         All rounds are walked before anything is removed, and removed from the furthest back: a caller who is cut off
-        in between has removed no link that the rest hangs on, and can start again.
+        in between has removed no link that the rest hangs on, and can start again. At last comes what was computed
+        meanwhile from something that was still there.
         """
         rounds, walked = [[root]], {root}
         while transitive and len(ops.partitions) > 1:
@@ -173,7 +174,8 @@ class WholeCache(SharedFlows[SmartOps]):
             walked.update(new)
             rounds.append(new)
         removed: list[tuple[bytes, float]] = []
-        for roots in reversed(rounds):
+        again = [list(walked)] if len(rounds) > 1 else []
+        for roots in [*reversed(rounds), *again]:
             pending = list(ops.partitions)
             while pending:
                 steps = yield from together(self._dependents(ops, pending, roots, CHUNK, transitive=transitive))

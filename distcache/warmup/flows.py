@@ -160,7 +160,7 @@ class QueueFlows:
 
         def op(ops: QueueOps) -> Op[bool]:
             if ops not in built:  # the same request id, however often it is sent
-                built[ops] = ops.complete(taken.slip, consumer, taken.reason, values)
+                built[ops] = ops.complete(taken, consumer, values)
             return built[ops]
 
         return lambda: self.agreed(lambda ops: iter(op(ops)))
@@ -173,7 +173,7 @@ class QueueFlows:
 
     def skipped(self, taken: Taken, consumer: str) -> Callable[[], Flow[bool]]:
         """Take a task off the queue that needs no work."""
-        return lambda: self.agreed(lambda ops: iter(ops.skip(taken.slip, consumer)))
+        return lambda: self.agreed(lambda ops: iter(ops.skip(taken, consumer)))
 
     def alone(self, taken: Taken, consumer: str) -> Flow[bool]:
         """Say that a suspect is about to run with nothing beside it."""

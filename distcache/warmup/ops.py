@@ -100,19 +100,24 @@ class QueueOps:
         command = ("XREADGROUP", "GROUP", "workers", consumer, "COUNT", 1, "BLOCK", block_ms, "STREAMS", *streams)
         return Block((*command, *[">"] * len(streams)), block_ms / 1000)
 
-    def complete(self, slip: Slip, consumer: str, reason: str, values: Mapping[str, Any]) -> Op[bool]:
-        """Store what a task made, and take it off the queue; False when the worker has lost it meanwhile.
+    def complete(self, taken: Taken, consumer: str, values: Mapping[str, Any]) -> Op[bool]:
+        """Store what a task made, and take it off the queue.
+
+        False when the worker has lost it meanwhile, and when its key was invalidated: then it is queued again.
 
         `values`: the parameters of SmartOps.put. ValueTooLarge when the cache can never hold it; the task then stays.
         """
+        slip = taken.slip
         bound = COMPLETE.bind(
             **self.smart.new_slots(**values),
             stream=slip.partition.queue_low if slip.low else slip.partition.queue,
             tasks=slip.partition.tasks,
+            voided=slip.partition.voided,
             entry=slip.entry,
             task=slip.task,
             consumer=consumer,
-            reason=reason,
+            reason=taken.reason,
+            fence=taken.fence,
         )
         return Op(COMPLETE, bound, _completed)
 
@@ -127,9 +132,11 @@ class QueueOps:
         )
         return Op(FAIL, values, bool)
 
-    def skip(self, slip: Slip, consumer: str) -> Op[bool]:
-        """Take a task off the queue that needs no work."""
-        return Op(SKIP, SKIP.bind(**self._named(slip), consumer=consumer), bool)
+    def skip(self, taken: Taken, consumer: str) -> Op[bool]:
+        """Take a task off the queue that needs no work; if its key was invalidated meanwhile, it is queued again."""
+        voided = taken.slip.partition.voided
+        values = SKIP.bind(**self._named(taken.slip), voided=voided, consumer=consumer, fence=taken.fence)
+        return Op(SKIP, values, bool)
 
     def alone(self, slip: Slip, consumer: str) -> Op[bool]:
         """Say that a suspect is about to run with nothing beside it."""

@@ -69,13 +69,17 @@ class Taken:
     enqueued_ms: int
     crashes: int
     """How often a worker fell silent with it since its last recorded failure."""
+    fence: int = 0
+    """The number of the moment when it was taken; what is invalidated later is not stored."""
 
     @classmethod
     def decode(cls, partition: Partition, row: Sequence[Any]) -> Taken:
         """From a row of lua/queue_take.lua."""
-        low, entry, task, key, content_hash, blob, reason, attempt, queued, crashes = row
+        low, entry, task, key, content_hash, blob, reason, attempt, queued, crashes, fence = row
         slip = Slip(partition, bool(low), entry, task)
-        return cls(slip, key, content_hash, blob, reason.decode(), int(attempt), number(queued), int(crashes))
+        return cls(
+            slip, key, content_hash, blob, reason.decode(), int(attempt), number(queued), int(crashes), int(fence)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
 --
 -- queue_push(q, task, reason): append a task to the stream of its reason.
 -- queue_pull(stream, entry): take an entry out of its stream, and out of the pending list.
+-- queue_again(q, stream, entry, task, reason): to the end of the same stream, if the entry still stands for the task.
 -- queue_owns(stream, entry, consumer): whether this worker still holds the entry.
 -- queue_bury(q, task, now, kept): give a task up; only the newest `kept` dead letters stay.
 local function queue_push(q, task, reason)
@@ -14,6 +15,11 @@ end
 local function queue_pull(stream, entry)
   redis.call('XACK', stream, 'workers', entry)
   redis.call('XDEL', stream, entry)
+end
+
+local function queue_again(q, stream, entry, task, reason)
+  queue_pull(stream, entry)
+  if redis.call('HGET', q.tasks .. task, 'e') == entry then queue_push(q, task, reason) end
 end
 
 local function queue_owns(stream, entry, consumer)
