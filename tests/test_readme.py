@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from distcache import SmartCache
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -33,9 +35,27 @@ def test_the_opening_has_three_sentences():
 
 def test_python_of_readme_can_be_parsed():
     found = blocks("python")
-    assert len(found) == 2
+    assert len(found) == 3
     for block in found:
         ast.parse(block)
+
+
+def test_what_readme_computes_ahead_of_need(tmp_path):
+    block = blocks("python")[1]
+    made = []
+
+    def make(text):
+        made.append(text)
+        return text.upper()
+
+    with SmartCache(tmp_path, policy="cost") as cache:
+        cache.put("app.page", "page", "h", dependencies=["app.config"])
+        names = {"cache": cache, "compile_it": make, "render": make, "source": "text", "content_hash": "h"}
+        exec(block, names)  # noqa: S102 - our own text
+        assert (names["output"], names["rendered"]("page"), names["rendered"]("page")) == ("TEXT", "PAGE", "PAGE")
+        assert made == ["text", "page"]
+        assert {task.key for task in cache.queue_tasks()} == {"app.view", "app.main", "app.page"}
+        assert not cache.has("app.main")
 
 
 def test_commands_of_readme_exist():
