@@ -14,6 +14,8 @@ LAYOUT = 1
 KEY_ID_BYTES = 16
 HASH_ID_BYTES = 8
 SCOPE_ID_BYTES = 8
+HOME_BYTES = 4
+"""Of an id, what decides the partition."""
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
@@ -119,7 +121,7 @@ class Keyspace:
         """The partition of a key (or text), by its id."""
         if self.count == 1:
             return self.partitions[0]
-        return self.partitions[int.from_bytes(key_id[:4], "big") % self.count]
+        return self.partitions[int.from_bytes(key_id[:HOME_BYTES], "big") % self.count]
 
     @cached_property
     def pattern(self) -> bytes:

@@ -33,12 +33,14 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from operator import attrgetter
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from distcache.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
+
+T = TypeVar("T", bound="str | bytes")
 
 LEASE_S = 2.0
 """For how long after a question its answer is believed: the bound on staleness when a connection dies unnoticed."""
@@ -46,7 +48,7 @@ ID_BYTES = 16
 _LOGGED = 4096
 _NEVER = -math.inf
 _OVERHEAD_BYTES = 400
-_ID = attrgetter("id")
+_USE = attrgetter("use")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +80,39 @@ class NearCache:
         return cls() if near is True else near
 
 
-class Copy:
-    """One output that was read. key: what it is found by. id: the entry's; name: the cache key as bytes."""
+class Copy(Generic[T]):
+    """One output that was read.
 
-    __slots__ = ("content_hash", "id", "key", "name", "output", "size", "until")
+    key: what it is found by. id: the entry's. name: the key as bytes, which is learned from. use: what its uses are
+    reported under: the id, behind what decides the partition where that is not the id itself.
+    """
+
+    __slots__ = ("content_hash", "id", "key", "name", "output", "size", "until", "use")
 
     def __init__(
-        self, key: str, name: bytes, one: bytes, output: str | bytes, content_hash: str, older: bytes = b""
+        self,
+        key: Hashable,
+        name: bytes,
+        one: bytes,
+        output: T,
+        content_hash: str = "",
+        older: bytes = b"",
+        *,
+        home: bytes = b"",
+        key_bytes: int = 0,
     ) -> None:
-        """`older`: the id of its hash, if it is not the key's latest version."""
+        """`older`: the id of its hash, if it is not the key's latest version.
+
+        `home`: what decides the partition, if it is not the id. `key_bytes`: the key's size, where name is not the key.
+        """
         self.key: Hashable = (key, content_hash) if older else key
         self.name = name
         self.id = one + older
+        self.use = home + self.id
         self.output = output
         self.content_hash = content_hash
         self.until = _NEVER
-        self.size = sys.getsizeof(output) + len(name) + len(content_hash) + _OVERHEAD_BYTES
+        self.size = sys.getsizeof(output) + len(name) + key_bytes + len(content_hash) + _OVERHEAD_BYTES
 
 
 class Flight:
@@ -106,7 +125,7 @@ class Flight:
         self.sent_at = monotonic()
 
 
-class Near:
+class Near(Generic[T]):
     """The copies of one cache object. Thread-safe; `get` takes no lock."""
 
     def __init__(
@@ -130,13 +149,13 @@ class Near:
         self._lock = self._new_lock()
         self._copies = _store_class()(0)
         self._find = self._copies.get
-        self._by_id: dict[bytes, Copy] = {}
+        self._by_id: dict[bytes, Copy[T]] = {}
         self._older: dict[bytes, set[bytes]] = {}
         self._bytes = 0
         self._flights: dict[bytes, Flight] = {}
         self._source: object = None
         self._fresh_until = _NEVER
-        self._log: deque[Copy] = deque()
+        self._log: deque[Copy[T]] = deque()
         self._learning = self._counts
         self._digesting = self._new_lock()
         self._uses: dict[bytes, int] = {}
@@ -144,7 +163,7 @@ class Near:
 
     # -- reading
 
-    def get(self, key: str, content_hash: str) -> str | bytes | None:
+    def get(self, key: Hashable, content_hash: str) -> T | None:
         """The output, if a copy of it is certainly true; counts the use."""
         copy = self._find(key)
         if copy is None or (content_hash and copy.content_hash != content_hash):
@@ -161,7 +180,7 @@ class Near:
             self._learn(copy.name)
         if len(log) >= _LOGGED:
             self._digest()
-        output: str | bytes = copy.output
+        output: T = copy.output
         return output
 
     def begin(self, one: bytes) -> Flight:
@@ -180,7 +199,7 @@ class Near:
             if not flight.readers and self._flights.get(one) is flight:
                 del self._flights[one]
 
-    def complete(self, one: bytes, flight: Flight, copy: Copy, life_s: float = math.inf) -> None:
+    def complete(self, one: bytes, flight: Flight, copy: Copy[T], life_s: float = math.inf) -> None:
         """The read saw this output, which expires in `life_s`: it becomes a copy, or drops one that differs."""
         copy.until = flight.sent_at + min(life_s, self.bounds.ttl_s)
         with self._lock:
@@ -203,8 +222,15 @@ class Near:
             elif found is not None and held and held.content_hash != found:
                 self._drop(one)
 
+    def met(self, one: bytes, output: T) -> None:
+        """A read for something else met this entry."""
+        with self._lock:
+            held = self._by_id.get(one)
+            if held and held.output != output:
+                self._drop(one)
+
     def forget(self, one: bytes) -> None:
-        """This process changed the key."""
+        """This process changed the key, or saw that it is gone."""
         with self._lock:
             self._forget(one)
 
@@ -253,6 +279,11 @@ class Near:
                 self._fall_silent()
 
     @property
+    def listening(self) -> bool:
+        """Whether there is a source: else nothing becomes a copy."""
+        return self._source is not None
+
+    @property
     def live(self) -> bool:
         """Whether there is a source, and it was heard of lately."""
         return monotonic() < self._fresh_until
@@ -274,7 +305,7 @@ class Near:
         return bool(self._log or self._uses)
 
     def take(self) -> list[tuple[bytes, int]]:
-        """All uses so far: (entry id, how often), the last used last."""
+        """All uses so far: (what they are reported under, how often), the last used last."""
         self._digest(wait=True)
         with self._digesting:
             uses, self._uses = self._uses, {}
@@ -298,14 +329,14 @@ class Near:
         finally:
             self._digesting.release()
 
-    def _sum(self, uses: list[Copy]) -> None:
-        times = Counter(map(_ID, reversed(uses)))  # the last used first
-        for entry_id in reversed(times):
-            self._uses[entry_id] = self._uses.pop(entry_id, 0) + times[entry_id]
+    def _sum(self, uses: list[Copy[T]]) -> None:
+        times = Counter(map(_USE, reversed(uses)))  # the last used first
+        for use in reversed(times):
+            self._uses[use] = self._uses.pop(use, 0) + times[use]
 
     # -- under the lock
 
-    def _add(self, copy: Copy) -> None:
+    def _add(self, copy: Copy[T]) -> None:
         self._copies.insert(copy.key, copy)
         self._by_id[copy.id] = copy
         self._bytes += copy.size
@@ -320,7 +351,7 @@ class Near:
             self._copies.pop(copy.key, None)
             self._left(copy)
 
-    def _left(self, copy: Copy) -> None:
+    def _left(self, copy: Copy[T]) -> None:
         del self._by_id[copy.id]
         self._bytes -= copy.size
         if len(copy.id) > ID_BYTES:

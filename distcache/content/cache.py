@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+import threading
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from distcache import config
-from distcache.client import AsyncClient, Engine, SyncClient, user_cache_directory
+from distcache.client import Engine, user_cache_directory
 from distcache.config import ContentOptions, Default, Settings
 from distcache.content import text as content_text
-from distcache.content.flows import ContentFlows, checked
-from distcache.errors import ConfigError
+from distcache.content.flows import checked
+from distcache.content.nearby import flows_for, key_name, text_name
 from distcache.executor.periodic import AsyncPeriodic, Periodic
+from distcache.nearside import AsyncTracked, Tracked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from distcache.content.flows import ContentFlows
     from distcache.content.records import Match
+    from distcache.near import Near
 
 MAX_SIZE = Default(10_000)
 TTL_SECONDS = Default(3600)
@@ -52,9 +56,10 @@ def _request(engine: Engine, max_size: int, ttl_seconds: float | None, options: 
 def _flows(
     engine: Engine, settings: Settings, max_size: int, ttl_seconds: float | None, least: int, options: ContentOptions
 ) -> ContentFlows:
-    return ContentFlows(
+    return flows_for(
         _request(engine, max_size, ttl_seconds, options),
         settings,
+        threading.Lock,
         min_prefix_length=config.whole("min_prefix_length", least, 0),
         ambiguous=options.get("ambiguous", "miss"),
         validator=options.get("validator"),
@@ -63,14 +68,13 @@ def _flows(
 
 def _engine(options: ContentOptions) -> Engine:
     config.check_options(options, ContentOptions)
-    if options.get("near"):
-        raise ConfigError("near is for SmartCache; a ContentHashCache has no near cache yet, leave it out")
     return Engine(options.get("url"), user_cache_directory())
 
 
 class _Common:
     """What both twins do without a server."""
 
+    _near: Near[str] | None
     _scope: tuple[str, ...] = ()
     _whole: Self | None = None
     """What a scoped view was made of; None for the cache itself."""
@@ -96,7 +100,7 @@ class _Common:
         return content_text.sha256(content_text.normalize(checked(text)) if normalize else checked(text)).hex()
 
 
-class ContentHashCache(_Common, SyncClient):
+class ContentHashCache(_Common, Tracked):
     """A shared cache of signatures, found by their text: as it was, with other white space, or cut short.
 
     max_size: bound on entries. ttl_seconds: time to live; math.inf for ever. Both belong to the cache; left out, an
@@ -121,8 +125,11 @@ class ContentHashCache(_Common, SyncClient):
         engine, settings = _engine(options), Settings.of(options, "signatures")
         self._flows = _flows(engine, settings, max_size, ttl_seconds, min_prefix_length, options)
         self._cleanup = Periodic()
+        self._near = self._flows.near
+        self._prepare_tracking(self._near, engine.endpoint)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
         self._agree(self._flows.opened())
+        self._track()
 
     def set(self, thinking_text: str, signature: str) -> bool:
         """Store the signature of a text, in place of one it had; its time to live starts anew. Whether it was stored.
@@ -134,6 +141,13 @@ class ContentHashCache(_Common, SyncClient):
 
     def get(self, thinking_text: str) -> str | None:
         """The signature of a text, whatever its white space, or None."""
+        if self._near is not None:
+            signature = self._near.get(
+                (self._scope, thinking_text), ""
+            )  # text_name, written out: this is the short way
+            if signature is not None:
+                return signature
+            self._track()
         return self._run(self._flows.get(self._scope, thinking_text), None)
 
     def get_with_prefix_match(self, thinking_text: str, min_prefix_len: int | None = None) -> str | None:
@@ -143,6 +157,13 @@ class ContentHashCache(_Common, SyncClient):
         min_prefix_length. Texts that begin with the query but have different signatures make it ambiguous: None, unless
         ambiguous="newest".
         """
+        if self._near is not None:
+            if min_prefix_len is not None:
+                config.whole("min_prefix_len", min_prefix_len, 0)
+            signature = self._near.get(text_name(self._scope, thinking_text), "")
+            if signature is not None:
+                return signature
+            self._track()
         return self._run(self._flows.get_with_prefix_match(self._scope, thinking_text, min_prefix_len), None)
 
     def lookup(self, thinking_text: str, prefix: bool = False) -> Match | None:
@@ -155,6 +176,11 @@ class ContentHashCache(_Common, SyncClient):
 
     def get_key(self, key: str) -> str | None:
         """The signature under an explicit key, or None."""
+        if self._near is not None:
+            signature = self._near.get(key_name(self._scope, key), "")
+            if signature is not None:
+                return signature
+            self._track()
         return self._run(self._flows.get_key(self._scope, key), None)
 
     def lookup_key(self, key: str) -> Match | None:
@@ -163,6 +189,7 @@ class ContentHashCache(_Common, SyncClient):
 
     def get_many(self, texts: Iterable[str]) -> dict[str, str]:
         """The signatures of those texts that get() would find, in one round trip."""
+        self._track()
         return self._run(self._flows.get_many(self._scope, texts), {})
 
     def set_many(self, items: Mapping[str, str] | Iterable[tuple[str, str]]) -> int:
@@ -190,8 +217,18 @@ class ContentHashCache(_Common, SyncClient):
         return self._run(self._flows.get_stats(), self._flows.no_stats())
 
     def local_stats(self) -> dict[str, int]:
-        """What this object did: hits, misses, ambiguous, writes, rejected, corrupt, errors."""
-        return {**self._flows.counts, "errors": self._failures.count}
+        """What this object did: hits, misses, ambiguous, writes, rejected, corrupt, errors.
+
+        With a near cache, near_hits too, which are among the hits.
+        """
+        return {**self._flows.counted(), "errors": self._failures.count}
+
+    def flush(self) -> None:
+        """Send the uses of a near cache's copies that were not sent yet."""
+        self._run(self._flows.flush(), None)
+
+    def _report(self) -> Callable[[], object]:
+        return (self._whole or self).flush
 
     def close(self) -> None:
         """Stop the cleanup, and let connections and an embedded server go. A later call connects anew."""
@@ -199,7 +236,7 @@ class ContentHashCache(_Common, SyncClient):
         super().close()
 
 
-class AsyncContentHashCache(_Common, AsyncClient):
+class AsyncContentHashCache(_Common, AsyncTracked):
     """ContentHashCache for asyncio: the same parameters, the same methods to await. Connects at the first call."""
 
     def __init__(
@@ -212,6 +249,8 @@ class AsyncContentHashCache(_Common, AsyncClient):
         engine, settings = _engine(options), Settings.of(options, "signatures")
         self._flows = _flows(engine, settings, max_size, ttl_seconds, min_prefix_length, options)
         self._cleanup = AsyncPeriodic()
+        self._near = self._flows.near
+        self._prepare_tracking(self._near, engine.endpoint)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
 
     async def __aenter__(self) -> Self:
@@ -225,10 +264,24 @@ class AsyncContentHashCache(_Common, AsyncClient):
 
     async def get(self, thinking_text: str) -> str | None:
         """See ContentHashCache.get."""
+        if self._near is not None:
+            signature = self._near.get((self._scope, thinking_text), "")
+            if self._near.asked_at >= self._breathe_at:
+                await self._breathe()
+            if signature is not None:
+                return signature
         return await self._run(self._flows.get(self._scope, thinking_text), None)
 
     async def get_with_prefix_match(self, thinking_text: str, min_prefix_len: int | None = None) -> str | None:
         """See ContentHashCache.get_with_prefix_match."""
+        if self._near is not None:
+            if min_prefix_len is not None:
+                config.whole("min_prefix_len", min_prefix_len, 0)
+            signature = self._near.get(text_name(self._scope, thinking_text), "")
+            if self._near.asked_at >= self._breathe_at:
+                await self._breathe()
+            if signature is not None:
+                return signature
         return await self._run(self._flows.get_with_prefix_match(self._scope, thinking_text, min_prefix_len), None)
 
     async def lookup(self, thinking_text: str, prefix: bool = False) -> Match | None:
@@ -241,6 +294,12 @@ class AsyncContentHashCache(_Common, AsyncClient):
 
     async def get_key(self, key: str) -> str | None:
         """See ContentHashCache.get_key."""
+        if self._near is not None:
+            signature = self._near.get(key_name(self._scope, key), "")
+            if self._near.asked_at >= self._breathe_at:
+                await self._breathe()
+            if signature is not None:
+                return signature
         return await self._run(self._flows.get_key(self._scope, key), None)
 
     async def lookup_key(self, key: str) -> Match | None:
@@ -249,6 +308,8 @@ class AsyncContentHashCache(_Common, AsyncClient):
 
     async def get_many(self, texts: Iterable[str]) -> dict[str, str]:
         """See ContentHashCache.get_many."""
+        if self._near is not None:
+            await self._breathe()
         return await self._run(self._flows.get_many(self._scope, texts), {})
 
     async def set_many(self, items: Mapping[str, str] | Iterable[tuple[str, str]]) -> int:
@@ -277,7 +338,14 @@ class AsyncContentHashCache(_Common, AsyncClient):
 
     def local_stats(self) -> dict[str, int]:
         """See ContentHashCache.local_stats."""
-        return {**self._flows.counts, "errors": self._failures.count}
+        return {**self._flows.counted(), "errors": self._failures.count}
+
+    async def flush(self) -> None:
+        """See ContentHashCache.flush."""
+        await self._run(self._flows.flush(), None)
+
+    def _report(self) -> Callable[[], Awaitable[object]]:
+        return (self._whole or self).flush
 
     async def aclose(self) -> None:
         """See ContentHashCache.close."""

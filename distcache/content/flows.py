@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 from distcache.codec import Codec
 from distcache.config import whole
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from distcache.config import OnAmbiguous, Request, Settings, SharedConfig
     from distcache.content.records import Answer
     from distcache.content.text import Place, Query
+    from distcache.near import Near
     from distcache.op import Flow, Op
 
-T = TypeVar("T")
 Scope = tuple[str, ...]
 
 TIDY_S = 1.0
@@ -35,6 +35,9 @@ TIDY_S = 1.0
 
 class ContentFlows(SharedFlows[ContentOps]):
     """The operations of one ContentHashCache object and of its scoped views."""
+
+    near: Near[str] | None = None
+    """Answers before any of this is asked; see `nearby`."""
 
     def __init__(
         self,
@@ -59,6 +62,10 @@ class ContentFlows(SharedFlows[ContentOps]):
     def _make_ops(self, _config: SharedConfig, keyspace: Keyspace) -> ContentOps:
         return ContentOps(keyspace, self._ambiguous)
 
+    def counted(self) -> dict[str, int]:
+        """What this object did."""
+        return self.counts
+
     # -- one text or key
 
     def set(self, scope: Scope, text: str, signature: str) -> Flow[bool]:
@@ -72,33 +79,33 @@ class ContentFlows(SharedFlows[ContentOps]):
 
     def get(self, scope: Scope, text: str) -> Flow[str | None]:
         """The signature of a text, but for white space."""
-        query = texts.query(scope_id(scope), checked(text))
+        query = self._text_query(scope, text)
         return signature_of((yield from self._match(query, steps.WHOLE, self._proof)))
 
     def get_with_prefix_match(self, scope: Scope, text: str, min_prefix_len: int | None = None) -> Flow[str | None]:
         """The signature of a text that equals the query, or begins with it."""
-        query = texts.query(scope_id(scope), checked(text))
+        query = self._text_query(scope, text)
         return signature_of((yield from self._match(query, self._chain(query, min_prefix_len), self._proof)))
 
     def get_key(self, scope: Scope, key: str) -> Flow[str | None]:
         """The signature under an explicit key."""
-        query = texts.key_query(scope_id(scope), checked(key, "a key"))
+        query = self._key_query(scope, key)
         return signature_of((yield from self._match(query, steps.EXACT, steps.NO_TEXT)))
 
     def lookup(self, scope: Scope, text: str, prefix: bool = False) -> Flow[Match | None]:
         """The signature of a text, with the original text and how it was found."""
-        query = texts.query(scope_id(scope), checked(text))
+        query = self._text_query(scope, text)
         return self._match(query, self._chain(query, None) if prefix else steps.WHOLE, steps.ALL)
 
     def lookup_key(self, scope: Scope, key: str) -> Flow[Match | None]:
         """The signature under an explicit key, with the text that came along."""
-        return self._match(texts.key_query(scope_id(scope), checked(key, "a key")), steps.EXACT, steps.ALL)
+        return self._match(self._key_query(scope, key), steps.EXACT, steps.ALL)
 
     # -- many in one round trip
 
     def get_many(self, scope: Scope, queries: Iterable[str]) -> Flow[dict[str, str]]:
         """The signatures of those texts that hit."""
-        asked = {text: texts.query(scope_id(scope), checked(text)) for text in queries}
+        asked = {text: self._text_query(scope, text) for text in queries}
         if not asked:
             return {}
         answers = yield from self.agreed(lambda ops: self._ask_all(ops, list(asked.values())))
@@ -155,6 +162,10 @@ class ContentFlows(SharedFlows[ContentOps]):
         """The statistics of a cache that cannot be reached."""
         return summary([self._request.proposal.to_fields()])
 
+    def flush(self) -> Flow[None]:
+        """Send what is kept back to ride along with a later call: nothing, without a near cache."""
+        yield from ()
+
     def opened(self) -> Flow[None]:
         """Agree on the shared config now, so that a mismatch shows early."""
         yield from self.open()
@@ -167,7 +178,7 @@ class ContentFlows(SharedFlows[ContentOps]):
             return False
         yield from self._refuse_too_large([(place, text, signature)])
         prepared = self._prepare(place, text, signature)
-        yield from self.agreed(lambda ops: self._with_rider(ops, prepared(ops)))
+        yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops)))
         self.counts["writes"] += 1
         return True
 
@@ -213,6 +224,12 @@ class ContentFlows(SharedFlows[ContentOps]):
         """With signed values the index is not trusted: the text comes along and shows that it matches."""
         return steps.INEXACT if self.settings.sign_keys else steps.NO_TEXT
 
+    def _text_query(self, scope: Scope, text: str) -> Query:
+        return texts.query(scope_id(scope), checked(text))
+
+    def _key_query(self, scope: Scope, key: str) -> Query:
+        return texts.key_query(scope_id(scope), checked(key, "a key"))
+
     def _match(self, query: Query, levels: str, text: str) -> Flow[Match | None]:
         answer = yield from self.agreed(lambda ops: self._ask(ops, query, levels, text))
         return (yield from self._judged(query, answer))
@@ -231,15 +248,16 @@ class ContentFlows(SharedFlows[ContentOps]):
         return chosen
 
     def _ask_one(self, ops: ContentOps, query: Query, levels: str, text: str, *, final: bool = True) -> Flow[Answer]:
+        answers: list[Answer] = yield from self._with_riders(ops, self._look(ops, query, levels, text, final=final))
+        return answers[0]
+
+    def _look(self, ops: ContentOps, query: Query, levels: str, text: str, *, final: bool = True) -> Op[Answer]:
         if self.settings.read_only:
-            return (yield from ops.peek(query, levels, text))
-        return (yield from self._with_rider(ops, ops.get(query, levels, text, final=final)))
+            return ops.peek(query, levels, text)
+        return ops.get(query, levels, text, final=final)
 
     def _ask_all(self, ops: ContentOps, queries: list[Query]) -> Flow[list[Answer]]:
-        text = self._proof
-        if self.settings.read_only:
-            return (yield from bulk([ops.peek(query, steps.WHOLE, text) for query in queries]))
-        return (yield from bulk([ops.get(query, steps.WHOLE, text) for query in queries]))
+        return (yield from bulk([self._look(ops, query, steps.WHOLE, self._proof) for query in queries]))
 
     def _chosen(self, answers: list[Answer]) -> Answer:
         """What lua/include/content_find.lua decides in one partition, for the best of each."""
@@ -281,15 +299,30 @@ class ContentFlows(SharedFlows[ContentOps]):
 
     # -- steps
 
-    def _with_rider(self, ops: ContentOps, op: Op[T]) -> Flow[T]:
-        """Run an op, and in the same round trip, when it is due, the removal of what has expired."""
-        if self.config is None or not self.config.ttl_ms or monotonic() - self._tidied_at < TIDY_S:
-            return (yield from op)
+    def _with_riders(self, ops: ContentOps, *wanted: Op[Any]) -> Flow[list[Any]]:
+        """The results of some ops; in the same round trip, what is due."""
+        riders = self._riders(ops)
+        if not riders and len(wanted) == 1:
+            return [(yield from wanted[0])]
+        results: list[Any] = []
+        try:
+            results = yield from Batch([*wanted, *riders])
+        finally:
+            self._rode(riders, results[len(wanted) :])
+        return merge(results[: len(wanted)])
+
+    def _riders(self, ops: ContentOps) -> list[Op[Any]]:
+        """Now and then, the removal of what has expired."""
+        if self.settings.read_only or self.config is None or not self.config.ttl_ms:
+            return []
+        if monotonic() - self._tidied_at < TIDY_S:
+            return []
         self._tidied_at = monotonic()
         self._tidy_next = (self._tidy_next + 1) % len(ops.partitions)
-        # What becomes of the rider is not this caller's concern.
-        results = yield from Batch[Any]([op, ops.tidy(ops.partitions[self._tidy_next], 16)])
-        return cast("T", merge(results[:1])[0])
+        return [ops.tidy(ops.partitions[self._tidy_next], 16)]
+
+    def _rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
+        """What becomes of a rider is not the caller's concern. No results: nobody knows."""
 
 
 def signature_of(match: Match | None) -> str | None:

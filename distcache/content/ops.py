@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from distcache.content.records import Ambiguous, Found
 from distcache.errors import ValueTooLarge
+from distcache.keys import HOME_BYTES
 from distcache.op import Op
 from distcache.script import Script
+from distcache.touches import Touches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from distcache.content.records import Answer
     from distcache.content.text import Place, Query
     from distcache.keys import Keyspace, Partition
@@ -25,6 +29,8 @@ DISCARD = Script("content_discard")
 TIDY = Script("content_tidy", retryable=True)
 CLEAR = Script("content_clear")
 STATS = Script("content_stats", retryable=True, writes=False)
+LIFE = Script("content_life", retryable=True, writes=False)
+TOUCHES = Script("content_near_touches", retryable=True)
 
 EXACT, WHOLE, CHAIN, PREFIX = "e", "en", "enp", "p"
 """Steps of a look-up: by id; and by normalized text; and by prefix; by prefix only."""
@@ -102,6 +108,25 @@ class ContentOps:
             level=answer.level if isinstance(answer, Found) else "ambiguous" if answer else "absent",
         )
         return Op(USE, values, bool)
+
+    def life(self, part: Partition, ids: Iterable[bytes]) -> Op[list[int]]:
+        """For how long entries of a partition will live: ms each, less than 0 for one that has no deadline."""
+        return Op(LIFE, LIFE.bind(deadline=part.deadline, ids=list(ids)), list)
+
+    def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
+        """Record reads that near caches answered: (home and id, how often), the last used last."""
+        values = TOUCHES.bind(
+            state=part.state,
+            score=part.score,
+            usage=part.usage,
+            deadline=part.deadline,
+            entries=part.entries,
+            requests=part.requests,
+            partitions=self._shape,
+            request=os.urandom(12),
+            uses=[item for use, times in uses for item in (use[HOME_BYTES:], times)],
+        )
+        return Touches(TOUCHES, values, bool)
 
     def set(self, place: Place, signature: bytes, digest: bytes, text: bytes, size: int) -> Op[bool]:
         """Store a signature; takes effect once, however often it is sent. ValueTooLarge when it can never fit."""

@@ -46,7 +46,7 @@ _log = logging.getLogger("distcache")
 class Session:
     """One connection from its greeting to its end. The reports go to `near`, which this object is the source of."""
 
-    def __init__(self, near: Near, endpoint: Endpoint) -> None:
+    def __init__(self, near: Near[Any], endpoint: Endpoint) -> None:
         self._near = near
         self._prefixes = near.prefixes
         words = [word for prefix in self._prefixes for word in (b"PREFIX", prefix)]
@@ -117,7 +117,7 @@ class Session:
 class Tracking:
     """Keeps a session alive in a daemon thread, which keeps neither this object nor the program alive."""
 
-    def __init__(self, near: Near, endpoint: Endpoint) -> None:
+    def __init__(self, near: Near[Any], endpoint: Endpoint) -> None:
         """Nothing is connected before `start`."""
         self._near = near
         self._endpoint = endpoint
@@ -157,7 +157,7 @@ class Tracking:
 
 
 class _Thread(threading.Thread):
-    def __init__(self, near: Near, endpoint: Endpoint) -> None:
+    def __init__(self, near: Near[Any], endpoint: Endpoint) -> None:
         super().__init__(name="distcache-near", daemon=True)
         self._near = near
         self._endpoint = endpoint
@@ -218,7 +218,7 @@ class _Thread(threading.Thread):
 class AsyncTracking:
     """Keeps a session alive in a task of the loop that asked first; the copies are for all loops."""
 
-    def __init__(self, near: Near, endpoint: Endpoint) -> None:
+    def __init__(self, near: Near[Any], endpoint: Endpoint) -> None:
         """Nothing is connected before `start`."""
         self._near = near
         self._endpoint = endpoint
@@ -280,7 +280,7 @@ class _Protocol(asyncio.Protocol):
             self.lost.set_result(lost)
 
 
-async def _keep(near: Near, endpoint: Endpoint) -> None:
+async def _keep(near: Near[Any], endpoint: Endpoint) -> None:
     failures = 0
     while True:
         session = Session(near, endpoint)

@@ -51,7 +51,8 @@ class SmartCache(Nearside, Warming):
         engine = Engine(options.get("url"), self.cache_dir)
         request = smart_request(engine, max_entries, max_size_mb, options)
         self._flows = flows_for(request, settings, threading.get_ident, threading.Lock)
-        self._prepare_near(self._flows.near, engine.endpoint)
+        self._near = self._flows.near
+        self._prepare_tracking(self._near, engine.endpoint)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
         self._prepare_warmup(self._flows, self.cache_dir, options)
         self._prepare_flights(self._flows)
@@ -92,6 +93,7 @@ class SmartCache(Nearside, Warming):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, str | bytes]:
         """The outputs of those keys that hit, in one round trip."""
+        self._track()
         return self._run(self._flows.get_many(keys), {})
 
     def put_many(self, items: Iterable[Mapping[str, Any]]) -> int:
@@ -182,7 +184,8 @@ class AsyncSmartCache(AsyncNearside, AsyncWarming):
         engine = Engine(options.get("url"), self.cache_dir)
         request = smart_request(engine, max_entries, max_size_mb, options)
         self._flows = flows_for(request, settings, _task, threading.Lock)
-        self._prepare_near(self._flows.near, engine.endpoint)
+        self._near = self._flows.near
+        self._prepare_tracking(self._near, engine.endpoint)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
         self._prepare_warmup(self._flows, self.cache_dir, options)
         self._prepare_flights(self._flows)
@@ -222,6 +225,8 @@ class AsyncSmartCache(AsyncNearside, AsyncWarming):
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, str | bytes]:
         """See SmartCache.get_many."""
+        if self._near is not None:
+            await self._breathe()
         return await self._run(self._flows.get_many(keys), {})
 
     async def put_many(self, items: Iterable[Mapping[str, Any]]) -> int:

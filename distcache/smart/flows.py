@@ -35,7 +35,7 @@ IMPORT_CHUNK = 100
 class SmartFlows(WholeCache):
     """The operations of one SmartCache object."""
 
-    near: Near | None = None
+    near: Near[Output] | None = None
     """Answers before any of this is asked; see `nearby`."""
 
     def __init__(self, request: Request, settings: Settings, owner: Callable[[], int]) -> None:

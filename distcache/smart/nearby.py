@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import zip_longest
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from distcache.errors import DistcacheError, StaleConfig
 from distcache.keys import hash_id, key_bytes, key_id, raw, unraw
 from distcache.near import Copy, Flight, Near
 from distcache.op import Batch
 from distcache.shared import merge
 from distcache.smart.flows import SmartFlows
-from distcache.smart.ops import Touches
 from distcache.smart.records import Found
 from distcache.smart.whole import lessons
+from distcache.touches import Uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from distcache.config import Request, Settings, SharedConfig
-    from distcache.keys import Keyspace, Partition
+    from distcache.keys import Keyspace
     from distcache.near import NearCache
     from distcache.op import Flow, Op
     from distcache.smart.ops import SmartOps
@@ -33,15 +28,6 @@ if TYPE_CHECKING:
     Output = str | bytes
 
 T = TypeVar("T")
-
-CHUNK = 256
-"""Entries whose uses one script call takes."""
-WAIT_S = 0.1
-"""How long uses wait, so that those of many calls ride together."""
-UNSENT = 64
-"""Batches of uses that are kept while the server is away; the oldest are dropped."""
-RESENT_S = 50.0
-"""For how long a batch may be sent again: the server knows a request for a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +41,7 @@ class NearFound(Found):
 class NearFlows(SmartFlows):
     """The operations of one SmartCache object that has a near cache."""
 
-    near: Near
+    near: Near[Output]
 
     def __init__(
         self, request: Request, settings: Settings, owner: Callable[[], int], bounds: NearCache, lock: Callable[[], Any]
@@ -63,13 +49,12 @@ class NearFlows(SmartFlows):
         super().__init__(request, settings, owner)
         self.near = Near(bounds, self.learner.saw_near, lock, counts=not settings.read_only)
         self._sliding = False
-        self._unsent: deque[Touches] = deque(maxlen=UNSENT)
-        self._sent_at = monotonic()
+        self._uses = Uses(self.near)
 
     def _make_ops(self, config: SharedConfig, keyspace: Keyspace) -> SmartOps:
         self.near.watch(tuple(part.entries for part in keyspace.partitions))
         self._sliding = config.sliding
-        self._unsent.clear()
+        self._uses.forget()
         return super()._make_ops(config, keyspace)
 
     def counted(self) -> dict[str, int]:
@@ -205,11 +190,11 @@ class NearFlows(SmartFlows):
 
     def flush(self) -> Flow[None]:
         """Send the uses of copies, and what was learned; raises what went wrong, and keeps the uses."""
-        if not self.settings.read_only and (self.near.due or self._unsent or self.learner.some):
+        if not self.settings.read_only and (self._uses.some or self.learner.some):
             yield from self.agreed(self._report)
 
     def _report(self, ops: SmartOps) -> Flow[None]:
-        riders = [*self._touches(ops), *lessons(ops, self.learner.take())]
+        riders = [*self._uses.take(ops), *lessons(ops, self.learner.take())]
         if riders:
             results: list[Any] = []
             try:
@@ -220,32 +205,12 @@ class NearFlows(SmartFlows):
 
     def _riders(self, ops: SmartOps) -> list[Op[Any]]:
         riders = super()._riders(ops)
-        if (self.near.due or self._unsent) and monotonic() - self._sent_at >= WAIT_S:
-            riders += self._touches(ops)
+        if self._uses.due:
+            riders += self._uses.take(ops)
         return riders
 
-    def _touches(self, ops: SmartOps) -> list[Op[Any]]:
-        """All uses that the server does not know of, as ops that take effect once, however often they are sent."""
-        self._sent_at = monotonic()
-        uses = self.near.take()
-        of: dict[Partition, list[tuple[bytes, int]]] = {}
-        for use in uses:
-            of.setdefault(ops.keyspace.of(use[0]), []).append(use)
-        touches: list[Op[Any]] = []
-        with suppress(IndexError):  # another thread may take the last one
-            while self._unsent:
-                if (op := self._unsent.popleft()).made_at > self._sent_at - RESENT_S:
-                    touches.append(op)
-        for part, rows in of.items():
-            touches += [ops.touches(part, rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
-        return touches
-
     def _rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
-        """Keep the uses that may not have arrived. With another config, the entries that were used are no more."""
-        for op, result in zip_longest(riders, results):
-            arrived = result is not None and not isinstance(result, DistcacheError)
-            if isinstance(op, Touches) and not arrived and not isinstance(result, StaleConfig):
-                self._unsent.append(op)
+        self._uses.rode(riders, results)
 
     def dump(self) -> Flow[list[tuple[Dump, Output]]]:
         """Every entry whole, for saving."""

@@ -1,42 +1,25 @@
-"""The part of SmartCache's two twins that keeps a near cache true, and asks it; `get` does so in its first lines."""
+"""The part of SmartCache's two twins that asks a near cache before it computes; `get` does so in its first lines."""
 
 from __future__ import annotations
 
-import asyncio
-import math
-from time import monotonic
 from typing import TYPE_CHECKING, Unpack
 
-from distcache.executor.tracking import AsyncTracking, Tracking
+from distcache.nearside import AsyncTracked, Tracked
 from distcache.smart.flying import AsyncFlying, Flying
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from distcache.executor.endpoint import Endpoint
     from distcache.near import Near
     from distcache.smart.single_flight import FlightOptions
 
     Output = str | bytes
 
-BREATH_S = 0.001
-"""How long a task may be answered by its near cache before the event loop gets a turn."""
 
-
-class Nearside(Flying):
+class Nearside(Tracked, Flying):
     """The blocking half."""
 
-    _near: Near | None
-    _tracking: Tracking | None
-
-    def _prepare_near(self, near: Near | None, endpoint: Endpoint) -> None:
-        self._near = near
-        self._tracking = Tracking(near, endpoint) if near else None
-
-    def _track(self) -> None:
-        """See to it that changes are reported: at the start, after close(), in a child process."""
-        if self._tracking is not None:
-            self._tracking.start(self.flush)
+    _near: Near[Output] | None
 
     def get_or_compute(
         self, key: str, compute: Callable[[], Output], content_hash: str = "", **options: Unpack[FlightOptions]
@@ -52,24 +35,11 @@ class Nearside(Flying):
             self._track()
         return super().get_or_compute(key, compute, content_hash, **options)
 
-    def close(self) -> None:
-        """Flush, and let connections and an embedded server go. The object can be used again, and then reconnects."""
-        super().close()
-        if self._tracking is not None:
-            self._tracking.stop()
 
-
-class AsyncNearside(AsyncFlying):
+class AsyncNearside(AsyncTracked, AsyncFlying):
     """The asyncio half."""
 
-    _near: Near | None
-    _tracking: AsyncTracking | None
-    _breathe_at: float
-
-    def _prepare_near(self, near: Near | None, endpoint: Endpoint) -> None:
-        self._near = near
-        self._tracking = AsyncTracking(near, endpoint) if near else None
-        self._breathe_at = -math.inf
+    _near: Near[Output] | None
 
     async def get_or_compute(
         self,
@@ -86,20 +56,3 @@ class AsyncNearside(AsyncFlying):
             if output is not None:
                 return output
         return await super().get_or_compute(key, compute, content_hash, **options)
-
-    async def _breathe(self) -> None:
-        """See to it that changes are reported, and give the event loop a turn.
-
-        An answer of the near cache awaits nothing: who asks in a loop would keep the reports from being read.
-        """
-        self._breathe_at = monotonic() + BREATH_S
-        if self._tracking is not None:
-            await self._tracking.start(self.flush)
-        await asyncio.sleep(0)
-
-    async def aclose(self) -> None:
-        """See SmartCache.close."""
-        await super().aclose()
-        if self._tracking is not None:
-            await self._tracking.stop()
-            self._breathe_at = -math.inf

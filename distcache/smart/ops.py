@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from distcache.errors import ValueTooLarge
@@ -12,9 +11,10 @@ from distcache.op import Op
 from distcache.script import Script
 from distcache.smart import likely
 from distcache.smart.records import Dump, EntryInfo, Found, HistoryRecord, Metadata, Usage, event
+from distcache.touches import Touches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from distcache.keys import Keyspace, Partition
     from distcache.smart.learner import Lesson
@@ -41,16 +41,6 @@ STATS = Script("stats", retryable=True, writes=False)
 TOUCHES = Script("near_touches", retryable=True)
 
 NO_HASH = b""
-
-
-class Touches(Op[bool]):
-    """Uses of copies. made_at: on this process's clock; the server knows a repeat for a minute."""
-
-    __slots__ = ("made_at",)
-
-    def __init__(self, script: Script, values: tuple[Any, ...], decode: Callable[[Any], bool]) -> None:
-        super().__init__(script, values, decode)
-        self.made_at = monotonic()
 
 
 class SmartOps:

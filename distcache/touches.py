@@ -1,0 +1,92 @@
+"""The uses of a near cache's copies, on their way to the server: batches that count once, however often sent."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from itertools import zip_longest
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from distcache.errors import DistcacheError, StaleConfig
+from distcache.op import Op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from distcache.keys import Keyspace, Partition
+    from distcache.near import Near
+    from distcache.script import Script
+
+CHUNK = 256
+"""Entries whose uses one script call takes."""
+WAIT_S = 0.1
+"""How long uses wait, so that those of many calls ride together."""
+UNSENT = 64
+"""Batches of uses that are kept while the server is away; the oldest are dropped."""
+RESENT_S = 50.0
+"""For how long a batch may be sent again: the server knows a request for a minute."""
+
+
+class Touches(Op[bool]):
+    """Uses of copies. made_at: on this process's clock; the server knows a repeat for a minute."""
+
+    __slots__ = ("made_at",)
+
+    def __init__(self, script: Script, values: tuple[Any, ...], decode: Callable[[Any], bool]) -> None:
+        super().__init__(script, values, decode)
+        self.made_at = monotonic()
+
+
+class TouchOps(Protocol):
+    """What the ops of a cache that may have a near cache have in common."""
+
+    keyspace: Keyspace
+
+    def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
+        """Record reads that near caches answered: (`Copy.use`, how often), all of the partition, the last used last."""
+
+
+class Uses:
+    """What one near cache has to report, and what may not have arrived."""
+
+    def __init__(self, near: Near[Any]) -> None:
+        self._near = near
+        self._unsent: deque[Touches] = deque(maxlen=UNSENT)
+        self._sent_at = monotonic()
+
+    @property
+    def some(self) -> bool:
+        """Whether there is anything to send."""
+        return bool(self._near.due or self._unsent)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is to ride with the next call."""
+        return self.some and monotonic() - self._sent_at >= WAIT_S
+
+    def forget(self) -> None:
+        """With another config, the entries that were used are no more."""
+        self._unsent.clear()
+
+    def take(self, ops: TouchOps) -> list[Touches]:
+        """All uses that the server does not know of, as ops that take effect once, however often they are sent."""
+        self._sent_at = monotonic()
+        of: dict[Partition, list[tuple[bytes, int]]] = {}
+        for use in self._near.take():
+            of.setdefault(ops.keyspace.of(use[0]), []).append(use)
+        touches: list[Touches] = []
+        with suppress(IndexError):  # another thread may take the last one
+            while self._unsent:
+                if (op := self._unsent.popleft()).made_at > self._sent_at - RESENT_S:
+                    touches.append(op)
+        for part, rows in of.items():
+            touches += [ops.touches(part, rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
+        return touches
+
+    def rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
+        """Keep the uses that may not have arrived. With another config, the entries that were used are no more."""
+        for op, result in zip_longest(riders, results):
+            arrived = result is not None and not isinstance(result, DistcacheError)
+            if isinstance(op, Touches) and not arrived and not isinstance(result, StaleConfig):
+                self._unsent.append(op)
