@@ -12,7 +12,7 @@ from distcache.errors import DistcacheError, StaleConfig
 from distcache.op import Op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from distcache.keys import Keyspace, Partition
     from distcache.near import Near
@@ -84,9 +84,9 @@ class Uses:
             touches += [ops.touches(part, rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
         return touches
 
-    def rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
+    def rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         """Keep the uses that may not have arrived. With another config, the entries that were used are no more."""
-        for op, result in zip_longest(riders, results):
+        for op, result in zip_longest(sent, results):
             arrived = result is not None and not isinstance(result, DistcacheError)
             if isinstance(op, Touches) and not arrived and not isinstance(result, StaleConfig):
                 self._unsent.append(op)

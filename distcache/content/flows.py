@@ -19,7 +19,7 @@ from distcache.op import Batch
 from distcache.shared import CHUNK, SharedFlows, bulk, merge, together, until_done
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from distcache.config import OnAmbiguous, Request, Settings, SharedConfig
     from distcache.content.records import Answer
@@ -178,7 +178,7 @@ class ContentFlows(SharedFlows[ContentOps]):
             return False
         yield from self._refuse_too_large([(place, text, signature)])
         prepared = self._prepare(place, text, signature)
-        yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops)))
+        yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops), before=self._before_a_set(ops)))
         self.counts["writes"] += 1
         return True
 
@@ -299,17 +299,18 @@ class ContentFlows(SharedFlows[ContentOps]):
 
     # -- steps
 
-    def _with_riders(self, ops: ContentOps, *wanted: Op[Any]) -> Flow[list[Any]]:
-        """The results of some ops; in the same round trip, what is due."""
+    def _with_riders(self, ops: ContentOps, *wanted: Op[Any], before: Sequence[Op[Any]] = ()) -> Flow[list[Any]]:
+        """The results of some ops; in the same round trip, ahead of them, `before`, and after them what is due."""
         riders = self._riders(ops)
-        if not riders and len(wanted) == 1:
+        if not riders and not before and len(wanted) == 1:
             return [(yield from wanted[0])]
+        sent, at = [*before, *wanted, *riders], len(before)
         results: list[Any] = []
         try:
-            results = yield from Batch([*wanted, *riders])
+            results = yield from Batch(sent)
         finally:
-            self._rode(riders, results[len(wanted) :])
-        return merge(results[: len(wanted)])
+            self._rode(sent, results)
+        return merge(results[at : at + len(wanted)])
 
     def _riders(self, ops: ContentOps) -> list[Op[Any]]:
         """Now and then, the removal of what has expired."""
@@ -321,7 +322,11 @@ class ContentFlows(SharedFlows[ContentOps]):
         self._tidy_next = (self._tidy_next + 1) % len(ops.partitions)
         return [ops.tidy(ops.partitions[self._tidy_next], 16)]
 
-    def _rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
+    def _before_a_set(self, _ops: ContentOps) -> list[Op[Any]]:
+        """What the server should know before it evicts."""
+        return []
+
+    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         """What becomes of a rider is not the caller's concern. No results: nobody knows."""
 
 

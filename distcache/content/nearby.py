@@ -25,7 +25,7 @@ from distcache.shared import bulk, merge
 from distcache.touches import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from distcache.config import Request, Settings, SharedConfig
     from distcache.content.flows import Scope
@@ -240,8 +240,12 @@ class NearContentFlows(ContentFlows):
             riders += self._uses.take(ops)
         return riders
 
-    def _rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
-        self._uses.rode(riders, results)
+    def _before_a_set(self, ops: ContentOps) -> list[Op[Any]]:
+        """Else it would evict what was just used here."""
+        return [*self._uses.take(ops)] if self._uses.some else []
+
+    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
+        self._uses.rode(sent, results)
 
     def get_stats(self) -> Flow[dict[str, Any]]:
         """What the cache holds and what all its clients did."""

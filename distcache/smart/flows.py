@@ -85,7 +85,7 @@ class SmartFlows(WholeCache):
         except ValueTooLarge:
             yield from self._refused(name)
             raise
-        yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops)))
+        yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops), self._before_a_put(ops)))
         self.counts["writes"] += 1
         return True
 
@@ -222,21 +222,25 @@ class SmartFlows(WholeCache):
             return (yield from bulk([ops.peek(name, b"", bare=False) for name in names]))
         return (yield from bulk([ops.get(name, b"") for name in names]))
 
-    def _with_riders(self, ops: SmartOps, op: Op[Any]) -> Flow[Any]:
-        """Run an op, and in the same round trip what is due: lessons, and the removal of what has expired."""
+    def _with_riders(self, ops: SmartOps, op: Op[Any], before: Sequence[Op[Any]] = ()) -> Flow[Any]:
+        """Run an op, and in the same round trip what is due: lessons, and the removal of what has expired.
+
+        `before`: riders that are to arrive ahead of it.
+        """
         recent = () if self.ahead is None else self.ahead.recent()
         asked = self.ahead.questions(ops, recent) if self.ahead is not None and recent else []
         riders = self._riders(ops)
-        if not riders and not asked:
+        if not riders and not asked and not before:
             return (yield from op)
+        sent, at = [*before, op, *asked, *riders], len(before)
         results: list[Any] = []
         try:
-            results = yield from Batch([op, *asked, *riders])
+            results = yield from Batch(sent)
         finally:
-            self._rode(riders, results[1 + len(asked) :])
-        if self.ahead is not None and (tasks := self.ahead.tasks(ops, recent, results[1 : 1 + len(asked)])):
+            self._rode(sent, results)
+        if self.ahead is not None and (tasks := self.ahead.tasks(ops, recent, results[at + 1 :][: len(asked)])):
             yield from Batch(tasks)
-        return merge(results[:1])[0]
+        return merge(results[at : at + 1])[0]
 
     def _refresh(self, ops: SmartOps, name: bytes, found: Found) -> Flow[None]:
         """Have an entry made anew that will expire soon; whether that works is not the reader's concern."""
@@ -253,7 +257,11 @@ class SmartFlows(WholeCache):
             riders.append(ops.tidy(ops.partitions[self._tidy_next], 16))
         return riders
 
-    def _rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
+    def _before_a_put(self, _ops: SmartOps) -> list[Op[Any]]:
+        """What the server should know before it evicts, or replaces an output."""
+        return []
+
+    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         """What becomes of a rider is not the caller's concern. No results: nobody knows."""
 
     def _prepare(self, *parameters: Any) -> Callable[[SmartOps], Op[bool]]:

@@ -209,8 +209,12 @@ class NearFlows(SmartFlows):
             riders += self._uses.take(ops)
         return riders
 
-    def _rode(self, riders: list[Op[Any]], results: list[Any]) -> None:
-        self._uses.rode(riders, results)
+    def _before_a_put(self, ops: SmartOps) -> list[Op[Any]]:
+        """Else it would evict what was just used here, and the new output would get the old one's uses."""
+        return [*self._uses.take(ops)] if self._uses.some else []
+
+    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
+        self._uses.rode(sent, results)
 
     def dump(self) -> Flow[list[tuple[Dump, Output]]]:
         """Every entry whole, for saving."""
