@@ -225,6 +225,7 @@ class Near(Generic[T]):
     def met(self, one: bytes, output: T) -> None:
         """A read for something else met this entry."""
         with self._lock:
+            self._flights.pop(one, None)
             held = self._by_id.get(one)
             if held and held.output != output:
                 self._drop(one)

@@ -9,10 +9,12 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING
 
+import pytest
 from faults import fault_proxy
+from near_kinds import KINDS
 from servers import wait_until
 
-from distcache import AsyncSmartCache, NearCache, SmartCache
+from distcache import NearCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,10 +26,12 @@ KEYS = [f"{writer}/{number}" for writer in range(WRITERS) for number in range(3)
 class Hammer:
     """Writers put rising versions under keys of their own, straight to the server; readers come through the proxy.
 
-    A version is the output, and its hash: so a reader may also ask for one that is not the latest.
+    A version is the output, and its hash where there are hashes: so a reader may also ask for one that is not the
+    latest.
     """
 
-    def __init__(self, real, proxy, seconds: float) -> None:
+    def __init__(self, kind, real, proxy, seconds: float) -> None:
+        self.kind = kind
         self.real = real
         self.proxy = proxy
         self.until = time.monotonic() + seconds
@@ -42,18 +46,19 @@ class Hammer:
 
     def write(self, number: int) -> None:
         random, mine = Random(number), [key for key in KEYS if key.startswith(f"{number}/")]
-        with SmartCache(url=self.real.url, timeout_s=10.0, on_error="raise") as cache:
+        options = {"url": self.real.url, "timeout_s": 10.0, "on_error": "raise", "max_value_bytes": 1000}
+        with self.kind.blocking(**options) as cache:
             for version in count(1):
                 if not self.on:
                     break
                 key = random.choice(mine)
-                cache.put(key, str(version), str(version))
+                self.kind.put_version(cache, key, str(version))
                 self.written[key] = version
                 if random.random() < 0.1:
-                    cache.invalidate(random.choice(mine))
+                    self.kind.remove(cache, random.choice(mine))
                 time.sleep(random.random() * 0.004)
             for key in mine:
-                cache.put(key, str(version), str(version))
+                self.kind.put_version(cache, key, str(version))
                 self.written[key] = version
 
     def look(self, number: int) -> Iterator[Callable]:
@@ -64,9 +69,9 @@ class Hammer:
             choice = random.random()
             if choice < 0.85:
                 output = yield lambda cache, key=key: cache.get(key)
-            elif choice < 0.95:  # goes to the server unless this is the version that is copied
+            elif choice < 0.95:
                 wanted = str(self.written[key])
-                output = yield lambda cache, key=key, wanted=wanted: cache.get(key, wanted)
+                output = yield lambda cache, key=key, wanted=wanted: self.kind.get_otherwise(cache, key, wanted)
             else:
                 found = yield lambda cache, key=key: cache.get_many([key, random.choice(KEYS)])
                 output = found.get(key)
@@ -90,7 +95,7 @@ class Hammer:
                         self.real.client.client_kill_filter(_id=client["id"])
             self.cuts += 1
 
-    def read(self, number: int, cache: SmartCache) -> None:
+    def read(self, number: int, cache) -> None:
         steps = self.look(number)
         step = next(steps, None)
         while step is not None:
@@ -102,7 +107,7 @@ class Hammer:
     def busy(self) -> bool:
         return any(thread.name.startswith("writer") and thread.is_alive() for thread in threading.enumerate())
 
-    async def read_async(self, number: int, cache: AsyncSmartCache) -> None:
+    async def read_async(self, number: int, cache) -> None:
         steps = self.look(number)
         step = next(steps, None)
         while step is not None:
@@ -119,14 +124,14 @@ class Hammer:
         options = {"url": url, "timeout_s": 2.0, "near": NearCache(max_entries=8)}
         if twin == "async":
             return [threading.Thread(target=lambda: asyncio.run(self._all_async(options)), name="readers")]
-        self.caches = caches = [SmartCache(**options), SmartCache(**options)]
+        self.caches = caches = [self.kind.blocking(**options), self.kind.blocking(**options)]
         numbers = range(READERS)
         return [
             threading.Thread(target=self.read, args=(number, caches[number % 2]), name="reader") for number in numbers
         ]
 
     async def _all_async(self, options: dict) -> None:
-        self.caches = caches = [AsyncSmartCache(**options), AsyncSmartCache(**options)]
+        self.caches = caches = [self.kind.asynchronous(**options), self.kind.asynchronous(**options)]
         await asyncio.gather(*(self.read_async(number, caches[number % 2]) for number in range(READERS)))
         for cache in caches:
             await cache.aclose()
@@ -139,10 +144,11 @@ def _send(steps: Iterator[Callable], result: object) -> Callable | None:
         return None
 
 
-def test_no_reader_sees_an_older_version(real, twin, request):
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_no_reader_sees_an_older_version(kind, real, twin, request):
     seconds = 60 if request.config.getoption("--long") else 3
     with fault_proxy(real.server.path) as proxy:
-        hammer = Hammer(real, proxy, seconds)
+        hammer = Hammer(KINDS[kind], real, proxy, seconds)
         writers = [threading.Thread(target=hammer.write, args=(n,), name="writer") for n in range(WRITERS)]
         threads = [*writers, *hammer.readers(twin, proxy.url), threading.Thread(target=hammer.cut, name="cutter")]
         for thread in threads:

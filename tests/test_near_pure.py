@@ -189,6 +189,32 @@ def test_what_was_seen_elsewhere_drops_what_differs(clock):
         assert (near.get("a", "") == "x") is stays, (wanted, found)
 
 
+def test_a_read_for_something_else_drops_what_differs(clock):
+    near = near_of()
+    live(near, clock)
+    fill(near, "a", "x")
+    near.met(one("a"), "x")
+    assert near.get("a", "") == "x"
+    late = near.begin(one("a"))
+    near.met(one("a"), "y")
+    assert near.get("a", "") is None
+    near.complete(one("a"), late, copy("a", "x"))
+    assert near.get("a", "") is None
+
+
+def test_uses_may_be_reported_under_more_than_the_id(clock):
+    near = near_of()
+    live(near, clock)
+    copy = Copy((("scope",), "text"), b"", one("a"), "x", home=b"home", key_bytes=1000)
+    near.complete(one("a"), near.begin(one("a")), copy)
+    assert near.get((("scope",), "text"), "") == "x"
+    assert near.get((("scope",), "texts"), "") is None
+    assert near._bytes == copy.size > 1000
+    assert near.take() == [(b"home" + one("a"), 1)]
+    near.changed(near._source, [PART.entry(one("a"))])
+    assert near.get((("scope",), "text"), "") is None
+
+
 def test_flights_leave_nothing_behind(clock):
     near = near_of()
     live(near, clock)
@@ -226,7 +252,7 @@ class Reader:
     """Does one thing at a time. seen: the newest state it knows of each key."""
 
     seen: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KEYS, 0))
-    busy: Read | Write | None = None
+    busy: Read | Glance | Write | None = None
 
 
 @dataclass
@@ -235,6 +261,14 @@ class Read:
     flight: Flight
     state: int | None = None
     """What the server answered, once it was executed."""
+
+
+@dataclass
+class Glance:
+    """A read for something else that meets the key's entry; of its absence, it learns nothing."""
+
+    key: str
+    state: int | None = None
 
 
 @dataclass
@@ -292,7 +326,8 @@ class Meetings:
     def begin(self, reader: Reader, key: str) -> None:
         output = self.near.get(key, "") if self.random.random() < 0.7 else None
         if output is None:
-            reader.busy = Read(key, self.near.begin(one(key)))
+            glances = self.random.random() < 0.2
+            reader.busy = Glance(key) if glances else Read(key, self.near.begin(one(key)))
             return
         self.handed_out += 1
         assert int(output) >= reader.seen[key], "older after newer"
@@ -304,10 +339,14 @@ class Meetings:
         if reader.busy is None:
             reader.busy = Write(key, self.change([key]))
 
-    def land(self, reader: Reader, busy: Read | Write) -> None:
+    def land(self, reader: Reader, busy: Read | Glance | Write) -> None:
         reader.busy = None
         if isinstance(busy, Write):
             self.near.forget(one(busy.key))
+        elif isinstance(busy, Glance):
+            if busy.state % 2:
+                return
+            self.near.met(one(busy.key), str(busy.state))
         elif self.random.random() < 0.1:
             self.near.abandon(one(busy.key), busy.flight)
             return
