@@ -2,10 +2,11 @@
 
 python benchmarks/near.py [--quick] [--json FILE]      (pip install 'distcache[near,bench-peers]')
 
-1,000 keys of 500 bytes are read in turn, all of them hits in this process. Rounds of all candidates alternate in one
-event loop; a ratio is the median of the rounds' ratios to cashews. A hit waits for nothing, so what is measured is the
-processor time of the calling thread: other programs on the machine do not show. What distcache's hits do besides (hash
-check, recency, counts, learning, reports to the server) is included.
+1,000 keys of 500 bytes are read in turn, all of them hits in this process; of the content cache, the signatures of
+1,000 texts of 2,000 characters, each time in a string made anew, as in a request. Rounds of all candidates alternate
+in one event loop; a ratio is the median of the rounds' ratios to cashews. A hit waits for nothing, so what is measured
+is the processor time of the calling thread: other programs on the machine do not show. What distcache's hits do
+besides (hash check, recency, counts, learning, reports to the server) is included.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cashews.backends.redis.client_side import BcastClientSide
 from cashews.picklers import PicklerType
 from redis.cache import CacheConfig
 
-from distcache import AsyncSmartCache, NearCache, SmartCache
+from distcache import AsyncContentHashCache, AsyncSmartCache, ContentHashCache, NearCache, SmartCache
 from distcache.keys import Partition, key_id
 from distcache.near import Copy, Near
 
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     Candidate = tuple[Callable[..., Any], tuple[str, ...]]
-    """What is called with a key, and what follows the key."""
+    """What is called with a key, or a text, and what follows it."""
 
 KEYS = [f"src/package/module_{number}.py" for number in range(1000)]
 OUTPUT = "x" * 500
+TEXTS = [f"{number}. " + "thinking of it " * 133 for number in range(1000)]
 HASH = "4f2a9c"
 BASE = "cashews, client_side=True"
 PART = Partition("bench", 0)
@@ -45,14 +47,14 @@ PART = Partition("bench", 0)
 async def hits(url: str, rounds: int, *, quick: bool) -> list[Row]:
     """Every candidate's hit."""
     async with AsyncExitStack() as stack:
-        sync = {**_memory(), **_redis_py(url), **await _distcache(url, stack)}
-        later = {**await _cashews(url), **await _distcache_async(url, stack)}
+        sync = {**_memory(), **_redis_py(url), **_distcache(url, stack), **_content(url, stack)}
+        later = {**await _cashews(url), **await _distcache_async(url, stack), **await _content_async(url, stack)}
         times: dict[str, list[float]] = {name: [] for name in (*later, *sync)}
         for _ in range(rounds):
             for name, (awaited, rest) in later.items():
-                times[name].append(await _round_async(awaited, rest, 1 if quick else 10))
+                times[name].append(await _round_async(awaited, rest, asked(name), 1 if quick else 10))
             for name, (call, rest) in sync.items():
-                times[name].append(_round(call, rest, 1 if quick else 10))
+                times[name].append(_round(call, rest, asked(name), 1 if quick else 10))
     base = times[BASE]
     return [row_of(name, BASE, list(zip(taken, base, strict=True))) for name, taken in times.items()]
 
@@ -98,7 +100,7 @@ async def _cashews(url: str) -> dict[str, Candidate]:
     return {BASE: (cache.get, ()), "cashews, its backend alone": (backend.get, ())}
 
 
-async def _distcache(url: str, stack: AsyncExitStack) -> dict[str, Candidate]:
+def _distcache(url: str, stack: AsyncExitStack) -> dict[str, Candidate]:
     cache = stack.enter_context(SmartCache(url=url, near=True, on_error="raise", timeout_s=5))
     cache.put_many([{"key": key, "output": OUTPUT, "content_hash": HASH} for key in KEYS])
     while cache.local_stats()["near_hits"] < len(KEYS):
@@ -114,22 +116,62 @@ async def _distcache_async(url: str, stack: AsyncExitStack) -> dict[str, Candida
     return {"AsyncSmartCache.get, hash checked": (cache.get, (HASH,)), "AsyncSmartCache.get": (cache.get, ())}
 
 
-def _round(call: Callable[..., Any], rest: tuple[str, ...], times: int) -> float:
+def _content(url: str, stack: AsyncExitStack) -> dict[str, Candidate]:
+    cache = stack.enter_context(ContentHashCache(url=url, near=True, on_error="raise", timeout_s=5))
+    cache.set_many(dict.fromkeys(TEXTS, OUTPUT))
+    while cache.local_stats()["near_hits"] < len(TEXTS):
+        cache.get_many(TEXTS)
+    return {
+        "ContentHashCache.get": (cache.get, ()),
+        "ContentHashCache.get_with_prefix_match": (cache.get_with_prefix_match, ()),
+    }
+
+
+async def _content_async(url: str, stack: AsyncExitStack) -> dict[str, Candidate]:
+    cache = AsyncContentHashCache(url=url, near=True, on_error="raise", timeout_s=5)
+    await stack.enter_async_context(cache)
+    while cache.local_stats()["near_hits"] < len(TEXTS):
+        await cache.get_many(TEXTS)
+    return {
+        "AsyncContentHashCache.get": (cache.get, ()),
+        "AsyncContentHashCache.get_with_prefix_match": (cache.get_with_prefix_match, ()),
+    }
+
+
+def asked(name: str) -> list[str]:
+    """What a candidate is asked for."""
+    return TEXTS if "ContentHashCache" in name else KEYS
+
+
+def _anew(keys: list[str]) -> list[str]:
+    """The same texts in new strings, whose hash is not known yet."""
+    return [key.encode().decode() for key in keys]
+
+
+def _round(call: Callable[..., Any], rest: tuple[str, ...], keys: list[str], times: int) -> float:
     gc.collect()
-    start = thread_time()
+    taken = 0.0
     for _ in range(times):
-        for key in KEYS:
+        now = _anew(keys) if keys is TEXTS else keys
+        start = thread_time()
+        for key in now:
             call(key, *rest)
-    return (thread_time() - start) / times / len(KEYS)
+        taken += thread_time() - start
+    return taken / times / len(keys)
 
 
-async def _round_async(call: Callable[..., Awaitable[Any]], rest: tuple[str, ...], times: int) -> float:
+async def _round_async(
+    call: Callable[..., Awaitable[Any]], rest: tuple[str, ...], keys: list[str], times: int
+) -> float:
     gc.collect()
-    start = thread_time()
+    taken = 0.0
     for _ in range(times):
-        for key in KEYS:
+        now = _anew(keys) if keys is TEXTS else keys
+        start = thread_time()
+        for key in now:
             await call(key, *rest)
-    return (thread_time() - start) / times / len(KEYS)
+        taken += thread_time() - start
+    return taken / times / len(keys)
 
 
 def _filled(count: int) -> tuple[Near, object, list[str]]:

@@ -45,7 +45,7 @@ class Options(TypedDict, total=False):
     read_only: bool
     """Send nothing that changes data; hits are then not counted either."""
     near: bool | NearCache
-    """Keep copies of what was read in this process, for as long as they are true; SmartCache only."""
+    """Keep copies of what was read in this process, for as long as they are true."""
     sign_keys: Sequence[bytes]
     """Keys that sign values: the first signs, all verify. Unsigned values are then misses."""
     max_value_bytes: int
