@@ -185,7 +185,7 @@ def test_what_is_no_text_is_refused(near):
     cache = near()
     for wrong in (5, None, ["text"]):
         for call in (cache.get, cache.get_with_prefix_match, cache.get_key, lambda one: cache.get_many([one])):
-            with pytest.raises(TypeError):
+            with pytest.raises(TypeError, match="is a str, not"):
                 call(wrong)
 
 

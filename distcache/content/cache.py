@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from distcache.content.flows import ContentFlows
+    from distcache.content.nearby import Name
     from distcache.content.records import Match
     from distcache.near import Near
 
@@ -89,6 +90,14 @@ class _Common:
         view._whole = self._whole or self  # noqa: SLF001 - the same
         return view
 
+    def _here(self, name: Name) -> str | None:
+        """The signature, if the near cache can tell it; TypeError for a name that holds no text."""
+        try:
+            return self._near.get(name, "") if self._near is not None else None
+        except TypeError:  # it cannot be hashed
+            checked(name[1])
+            raise
+
     @staticmethod
     def normalize_text(text: str) -> str:
         """The text with each run of white space as one space, and none at the ends."""
@@ -142,9 +151,7 @@ class ContentHashCache(_Common, Tracked):
     def get(self, thinking_text: str) -> str | None:
         """The signature of a text, whatever its white space, or None."""
         if self._near is not None:
-            signature = self._near.get(
-                (self._scope, thinking_text), ""
-            )  # text_name, written out: this is the short way
+            signature = self._here(text_name(self._scope, thinking_text))
             if signature is not None:
                 return signature
             self._track()
@@ -160,7 +167,7 @@ class ContentHashCache(_Common, Tracked):
         if self._near is not None:
             if min_prefix_len is not None:
                 config.whole("min_prefix_len", min_prefix_len, 0)
-            signature = self._near.get(text_name(self._scope, thinking_text), "")
+            signature = self._here(text_name(self._scope, thinking_text))
             if signature is not None:
                 return signature
             self._track()
@@ -177,7 +184,7 @@ class ContentHashCache(_Common, Tracked):
     def get_key(self, key: str) -> str | None:
         """The signature under an explicit key, or None."""
         if self._near is not None:
-            signature = self._near.get(key_name(self._scope, key), "")
+            signature = self._here(key_name(self._scope, key))
             if signature is not None:
                 return signature
             self._track()
@@ -265,7 +272,7 @@ class AsyncContentHashCache(_Common, AsyncTracked):
     async def get(self, thinking_text: str) -> str | None:
         """See ContentHashCache.get."""
         if self._near is not None:
-            signature = self._near.get((self._scope, thinking_text), "")
+            signature = self._here(text_name(self._scope, thinking_text))
             if self._near.asked_at >= self._breathe_at:
                 await self._breathe()
             if signature is not None:
@@ -277,7 +284,7 @@ class AsyncContentHashCache(_Common, AsyncTracked):
         if self._near is not None:
             if min_prefix_len is not None:
                 config.whole("min_prefix_len", min_prefix_len, 0)
-            signature = self._near.get(text_name(self._scope, thinking_text), "")
+            signature = self._here(text_name(self._scope, thinking_text))
             if self._near.asked_at >= self._breathe_at:
                 await self._breathe()
             if signature is not None:
@@ -295,7 +302,7 @@ class AsyncContentHashCache(_Common, AsyncTracked):
     async def get_key(self, key: str) -> str | None:
         """See ContentHashCache.get_key."""
         if self._near is not None:
-            signature = self._near.get(key_name(self._scope, key), "")
+            signature = self._here(key_name(self._scope, key))
             if self._near.asked_at >= self._breathe_at:
                 await self._breathe()
             if signature is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.content import ops as steps
 from distcache.content import text as texts
-from distcache.content.flows import ContentFlows
+from distcache.content.flows import ContentFlows, checked
 from distcache.content.records import Found
 from distcache.content.text import Query
 from distcache.keys import HOME_BYTES, scope_id
@@ -25,7 +25,7 @@ from distcache.shared import bulk, merge
 from distcache.touches import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from distcache.config import Request, Settings, SharedConfig
     from distcache.content.flows import Scope
@@ -38,14 +38,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Name = tuple[Any, ...]
+"""What a near cache knows a text or an explicit key by: its scope and itself, not a digest, which takes longer."""
 
-def text_name(scope: Scope, text: str) -> Hashable:
-    """What a near cache knows a text by. The text itself: it is compared faster than a digest of it is made."""
+
+def text_name(scope: Scope, text: str) -> Name:
+    """The name of a text."""
     return scope, text
 
 
-def key_name(scope: Scope, key: str) -> Hashable:
-    """What a near cache knows an explicit key by."""
+def key_name(scope: Scope, key: str) -> Name:
+    """The name of an explicit key, which is none of a text."""
     return scope, key, "key"
 
 
@@ -54,7 +57,7 @@ class Asking:
 
     __slots__ = ("flight", "life_ms", "name", "name_bytes")
 
-    def __init__(self, name: Hashable, asked: str) -> None:
+    def __init__(self, name: Name, asked: str) -> None:
         """`asked`: the text, or the key."""
         self.name = name
         self.name_bytes = sys.getsizeof(asked)
@@ -71,7 +74,7 @@ class NearQuery(Query):
     asking: Asking = field(kw_only=True)
 
     @classmethod
-    def of(cls, query: Query, name: Hashable, asked: str) -> NearQuery:
+    def of(cls, query: Query, name: Name, asked: str) -> NearQuery:
         """The same query, of the text or key `asked`."""
         words = (query.id, query.check, query.stem, query.scope, query.normal)
         return cls(*words, asking=Asking(name, asked))
@@ -114,7 +117,7 @@ class NearContentFlows(ContentFlows):
 
     def get_many(self, scope: Scope, queries: Iterable[str]) -> Flow[dict[str, str]]:
         """The signatures of those texts that hit, here or there."""
-        wanted = list(dict.fromkeys(queries))
+        wanted = list(dict.fromkeys(map(checked, queries)))
         found = {text: self.near.get(text_name(scope, text), "") for text in wanted}
         rest = [text for text in wanted if found[text] is None]
         if rest:
