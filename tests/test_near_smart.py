@@ -130,6 +130,25 @@ def test_what_the_server_learns_of_uses_here(near, other):
     assert len(events) < local["hits"] / 2
 
 
+def test_what_is_computed_here_does_not_evict_what_was_just_used(near, twin, monkeypatch):
+    def now() -> str:
+        return cache.raw._near.get("old", "") and "computed"
+
+    async def later() -> str:
+        return now()
+
+    monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
+    cache = near(max_entries=2, policy="lru", reconfigure=True)
+    cache.put("old", "x", "h")
+    cache.put("new", "x", "h")
+    for number in range(5):
+        wait_until(lambda: is_near(cache, "old"), "the key is copied")
+        before = near_hits(cache)
+        output = cache.get_or_compute(str(number), later if twin == "async" else now)
+        assert (output, near_hits(cache)) == ("computed", before + 1)
+        assert cache.get("old") == "x"
+
+
 def test_uses_of_an_output_are_not_counted_for_the_one_that_replaces_it(near, monkeypatch):
     monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
     cache = near()

@@ -257,6 +257,18 @@ class SmartFlows(WholeCache):
             riders.append(ops.tidy(ops.partitions[self._tidy_next], 16))
         return riders
 
+    def putting(self, ops: SmartOps, op: Op[bool]) -> Flow[bool]:
+        """Run an op that stores an output; ahead of it, in the same round trip, what the server should know then."""
+        before = self._before_a_put(ops)
+        if not before:
+            return (yield from op)
+        results: list[Any] = []
+        try:
+            results = yield from Batch([*before, op])
+        finally:
+            self._rode(before, results[: len(before)])
+        return bool(merge(results[-1:])[0])
+
     def _before_a_put(self, _ops: SmartOps) -> list[Op[Any]]:
         """What the server should know before it evicts, or replaces an output."""
         return []
