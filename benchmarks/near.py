@@ -168,6 +168,7 @@ async def _round_async(
     call: Callable[..., Awaitable[Any]], rest: tuple[str, ...], keys: list[str], times: int
 ) -> float:
     gc.collect()
+    await asyncio.sleep(0.02)  # the reports of the other candidates' hits, which waited for a turn, are theirs
     taken = 0.0
     for _ in range(times):
         now = keys if keys is KEYS else _anew(keys)

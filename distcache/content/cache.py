@@ -91,12 +91,11 @@ class _Common:
         return view
 
     def _here(self, name: Name) -> str | None:
-        """The signature, if the near cache can tell it; TypeError for a name that holds no text."""
+        """The signature, if the near cache can tell it; what is no text is refused later."""
         try:
             return self._near.get(name, "") if self._near is not None else None
         except TypeError:  # it cannot be hashed
-            checked(name[1])
-            raise
+            return None
 
     @staticmethod
     def normalize_text(text: str) -> str:
@@ -151,7 +150,10 @@ class ContentHashCache(_Common, Tracked):
     def get(self, thinking_text: str) -> str | None:
         """The signature of a text, whatever its white space, or None."""
         if self._near is not None:
-            signature = self._here(text_name(self._scope, thinking_text))
+            try:  # _here(text_name(...)) without the calls, which would take longer than the look-up
+                signature = self._near.get((self._scope, thinking_text), "")
+            except TypeError:
+                signature = None
             if signature is not None:
                 return signature
             self._track()
@@ -272,7 +274,10 @@ class AsyncContentHashCache(_Common, AsyncTracked):
     async def get(self, thinking_text: str) -> str | None:
         """See ContentHashCache.get."""
         if self._near is not None:
-            signature = self._here(text_name(self._scope, thinking_text))
+            try:
+                signature = self._near.get((self._scope, thinking_text), "")
+            except TypeError:
+                signature = None
             if self._near.asked_at >= self._breathe_at:
                 await self._breathe()
             if signature is not None:
