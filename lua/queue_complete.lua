@@ -19,8 +19,9 @@ local fence    = ARGV[19]  -- that of the moment when the worker took it
 --@include void
 local s = read_state(state, partitions)
 if not s then return stale() end
-if redis.call('EXISTS', requests .. request) == 1 then return 0 end
-if not queue_owns(stream, entry, consumer) then return -2 end
+if not queue_owns(stream, entry, consumer) then
+  return redis.call('EXISTS', requests .. request) == 1 and 0 or -2
+end
 if void_since(voided, fence, id, new.links) then
   queue_again({high = stream, low = stream, tasks = tasks}, stream, entry, task, reason)
   return -3

@@ -288,6 +288,24 @@ def test_several_partitions(smart, drain):
     assert all(cache.get(f"k{number}") == "SOURCE" for number in range(20))
 
 
+def test_no_more_run_at_the_same_time_than_asked_for(cache, drain):
+    running, most = 0, 0
+
+    async def compiler(content):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(10):  # turns of the loop, in which others could start
+            await asyncio.sleep(0)
+        running -= 1
+        return content
+
+    for number in range(40):
+        cache.warmup_unit(f"k{number}", "source", "h")
+    assert drain(compiler, concurrency=3) == 40
+    assert most == 3
+
+
 def test_max_tasks(cache, drain):
     for number in range(5):
         cache.warmup_unit(f"k{number}", "source", "h")

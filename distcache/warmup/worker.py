@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from distcache.op import Flow
-    from distcache.warmup.records import Slip, Taken
+    from distcache.warmup.records import Slip, Taken, Task
     from distcache.warmup.warmer import Warmer
 
 T = TypeVar("T")
@@ -52,10 +52,11 @@ _log = logging.getLogger("distcache")
 class Worker(AsyncClient):
     """Works on one cache's queue until it is stopped.
 
-    concurrency: tasks that run at the same time. name: as `distcache workers` shows it. max_tasks: stop after so many.
-    drain: stop when nothing waits. lease_s: a task goes to another worker when this one has been silent for so long.
-    grace_s: how long running tasks may go on after stop(). attempts: tries before a task is given up, the pause
-    between them starting at backoff_s and doubling. options: those of the SmartCache, in place of the Warmer's.
+    concurrency: tasks that run at the same time; as many again may be on their way into the cache. name: as
+    `distcache workers` shows it. max_tasks: stop after so many. drain: stop when nothing waits. lease_s: a task goes to
+    another worker when this one has been silent for so long. grace_s: how long running tasks may go on after stop().
+    attempts: tries before a task is given up, the pause between them starting at backoff_s and doubling. options: those
+    of the SmartCache, in place of the Warmer's.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class Worker(AsyncClient):
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
         self.done = self.failed = self._started = 0
         self._running: dict[Slip, asyncio.Task[None]] = {}
+        self._storing = 0
+        self._reading: asyncio.Task[list[Slip]] | None = None
         self._suspects: deque[Taken] = deque()
         self._heart = Heart(
             self._executor,
@@ -129,6 +132,9 @@ class Worker(AsyncClient):
         """Take no more; what runs may finish within the grace time. Called again: hand all back at once."""
         self._stops += 1
         self._stopping.set()
+        self._freed.set()
+        if self._reading is not None:
+            self._reading.cancel()
         if self._stops > 1:
             self._stopping_now.set()
 
@@ -158,7 +164,8 @@ class Worker(AsyncClient):
                     await self._recover(error)
 
     def _room(self) -> int:
-        room = self.concurrency - len(self._running)
+        # The next task is fetched while the last ones are being stored: both go in one write.
+        room = self.concurrency - max(len(self._running) - self._storing, len(self._running) - self.concurrency)
         return room if self.max_tasks is None else min(room, self.max_tasks - self._started)
 
     def _drained(self, due_ms: int | None) -> bool:
@@ -170,15 +177,15 @@ class Worker(AsyncClient):
         if self.drain or wait_s < 0.001:  # noqa: PLR2004 - BLOCK 0 would wait for ever
             await self._wait_for(self._freed, wait_s) if self._running else await asyncio.sleep(wait_s)
             return []
-        read = asyncio.create_task(self._read(wait_s))
-        stopping = asyncio.create_task(self._stopping.wait())
+        if self._stopping.is_set():
+            return []
+        self._reading = asyncio.create_task(self._read(wait_s))
         try:
-            await asyncio.wait([read, stopping], return_when=asyncio.FIRST_COMPLETED)
-            return read.result() if read.done() else []
+            await asyncio.wait([self._reading])
+            return [] if self._reading.cancelled() else self._reading.result()
         finally:
-            for task in (read, stopping):
-                task.cancel()
-            await asyncio.gather(read, stopping, return_exceptions=True)
+            self._reading.cancel()
+            self._reading = None
 
     async def _read(self, wait_s: float) -> list[Slip]:
         block = await self._run_flow(self._queue.waiting(self.id, max(1, int(wait_s * 1000)), self._which))
@@ -221,25 +228,34 @@ class Worker(AsyncClient):
     async def _work(self, taken: Taken) -> None:
         loop = asyncio.get_running_loop()
         try:
-            found = await self._source(taken)
+            task = self._queue.task(taken)
+            found = await self._source(taken, task)
             if found is None:
                 await self._insist(self._queue.skipped(taken, self.id))
                 return
             content, content_hash = found
             began = loop.time()
-            compiled = await self._compile(taken, content)
+            compiled = await self._compile(task, content)
             took_ms = (loop.time() - began) * 1000
             outcome = self._queue.completed(taken, self.id, content_hash, compiled, took_ms)
-            if await self._insist(outcome):
+            if await self._stored(outcome):
                 self.done += 1
         except (Unavailable, asyncio.CancelledError):  # stopping: it is handed back, or its lease ends
             return
         except Exception as error:  # noqa: BLE001 - whatever a compiler raises
             await self._failed(taken, error)
 
-    async def _source(self, taken: Taken) -> tuple[Any, str] | None:
+    async def _stored(self, outcome: Callable[[], Flow[bool]]) -> bool:
+        """Record it; meanwhile another task may run in its place."""
+        self._storing += 1
+        self._freed.set()
+        try:
+            return await self._insist(outcome)
+        finally:
+            self._storing -= 1
+
+    async def _source(self, taken: Taken, task: Task) -> tuple[Any, str] | None:
         """The source and its hash; None when there is nothing to do."""
-        task = self._queue.task(taken)
         if task.content is not None:
             return task.content, task.content_hash
         if self._provider is None:
@@ -252,8 +268,7 @@ class Worker(AsyncClient):
             return None
         return content, content_hash
 
-    async def _compile(self, taken: Taken, content: Any) -> Compiled:
-        task = self._queue.task(taken)
+    async def _compile(self, task: Task, content: Any) -> Compiled:
         compiler = self._compiler
         args = (content, task) if compiler.wants_task else (content,)
         if compiler.is_async:
@@ -307,7 +322,7 @@ class Worker(AsyncClient):
     def _counts(self) -> dict[str, int]:
         return {
             "concurrency": self.concurrency,
-            "running": len(self._running),
+            "running": len(self._running) - self._storing,
             "done": self.done,
             "failed": self.failed,
         }
@@ -341,10 +356,9 @@ class Worker(AsyncClient):
 
     async def _wait_for(self, event: asyncio.Event, timeout_s: float | None = None) -> None:
         """Wait for an event, for stop(), or for the time to pass; clears the event if it is about a free place."""
-        waits = [asyncio.create_task(one.wait()) for one in {event, self._stopping}]
-        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        for one in waits:
-            one.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
         if event is self._freed:
             event.clear()
 
