@@ -156,9 +156,10 @@ class Worker(AsyncClient):
                     held = []
                     for taken in found:
                         self._accept(taken)
-                    if not found:
-                        if self._drained(due_ms):
-                            return
+                    if self._drained(due_ms, found):
+                        return
+                    # Fewer than asked for: nothing else waits, and asking once more would tell nothing new.
+                    if (not found if self.drain else len(found) < room) and self._room() > 0 and not self._suspects:
                         held = await self._idle(due_ms)
                 except (Unavailable, ServerError) as error:
                     await self._recover(error)
@@ -168,8 +169,8 @@ class Worker(AsyncClient):
         room = self.concurrency - max(len(self._running) - self._storing, len(self._running) - self.concurrency)
         return room if self.max_tasks is None else min(room, self.max_tasks - self._started)
 
-    def _drained(self, due_ms: int | None) -> bool:
-        return self.drain and due_ms is None and not self._running
+    def _drained(self, due_ms: int | None, found: list[Taken]) -> bool:
+        return self.drain and due_ms is None and not found and not self._running
 
     async def _idle(self, due_ms: int | None) -> list[Slip]:
         """Wait for work: what the server hands out meanwhile. Returns early when there is reason to look again."""
