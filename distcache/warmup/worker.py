@@ -185,8 +185,9 @@ class Worker(AsyncClient):
             await asyncio.wait([self._reading])
             return [] if self._reading.cancelled() else self._reading.result()
         finally:
-            self._reading.cancel()
-            self._reading = None
+            reading, self._reading = self._reading, None
+            if reading.cancel():  # it was this loop that was cancelled
+                await asyncio.gather(reading, return_exceptions=True)
 
     async def _read(self, wait_s: float) -> list[Slip]:
         block = await self._run_flow(self._queue.waiting(self.id, max(1, int(wait_s * 1000)), self._which))
