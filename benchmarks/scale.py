@@ -5,7 +5,8 @@ python benchmarks/scale.py [--quick] [--json FILE] [--entries N]
 A cache of 1,000 entries and one of N (1,000,000) lie in one server, both full. Rounds alternate between them. Printed
 are the time that a caller waits and the time that the server spends in scripts (INFO commandstats), which is hardly
 disturbed by other programs. Keys and texts are picked at random, so the large cache also shows what the processor's own
-caches no longer hold. Filling a million entries of each kind takes minutes.
+caches no longer hold. The first entries are stored by the caches themselves; to fill the large one, a script copies one
+of them under other keys, as often as need be: a million puts would take many minutes.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from rich.progress import track
 from rich.table import Table
 
 from distcache import ContentHashCache, SmartCache
+from distcache.content.text import place
+from distcache.keys import Partition, key_id, scope_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SMALL, LARGE, QUICK = 1000, 1_000_000, 20_000
 GOAL = 1.3
@@ -64,24 +67,74 @@ def text(number: int) -> str:
 
 def smart(url: str, entries: int) -> SmartCache:
     """A full cache of outputs."""
-    cache = SmartCache(url=url, namespace=f"smart-{entries}", max_entries=entries, on_error="raise", timeout_s=30)
-    for numbers in _batches(entries, f"{entries:,} outputs"):
-        cache.put_many([{"key": key(one), "output": OUTPUT, "content_hash": HASH} for one in numbers])
+    name = f"smart-{entries}"
+    cache = SmartCache(url=url, namespace=name, max_entries=entries, on_error="raise", timeout_s=30)
+    cache.put_many([{"key": key(one), "output": OUTPUT, "content_hash": HASH} for one in range(SMALL)])
+
+    def copies(numbers: range) -> list[bytes]:
+        names = [key(one).encode() for one in numbers]
+        return [item for name in names for item in (key_id(name), name, b"", b"")]
+
+    _copy(url, Partition(name, 0), key_id(key(0).encode()), "k", entries, copies)
     return cache
 
 
 def content(url: str, entries: int) -> ContentHashCache:
     """A full cache of signatures."""
-    cache = ContentHashCache(entries, url=url, namespace=f"content-{entries}", on_error="raise", timeout_s=30)
-    for numbers in _batches(entries, f"{entries:,} signatures"):
-        cache.set_many([(text(one), SIGNATURE) for one in numbers])
+    name = f"content-{entries}"
+    cache = ContentHashCache(entries, url=url, namespace=name, on_error="raise", timeout_s=30)
+    cache.set_many([(text(one), SIGNATURE) for one in range(SMALL)])
+    scope = scope_id(())
+
+    def copies(numbers: range) -> list[bytes]:
+        places = [place(scope, text(one)) for one in numbers]
+        # A text of less than 512 bytes has one member.
+        members = [scope + b"\0" + one.index[len(scope) + 1 :] + b"\0" + one.id for one in places]
+        rows = zip(places, members, strict=True)
+        return [item for one, member in rows for item in (one.id, one.check, one.index, member)]
+
+    _copy(url, Partition(name, 0), place(scope, text(0)).id, "v", entries, copies)
     return cache
 
 
-def _batches(entries: int, what: str) -> Iterator[range]:
-    starts = range(0, entries, BATCH)
-    for start in track(starts, what, disable=entries <= SMALL):
-        yield range(start, min(start + BATCH, entries))
+COPY = """
+local entries, usage, score, deadline, history, histories, indexed, prefixes, state = unpack(KEYS)
+local one, field = ARGV[1], ARGV[2]
+local fields, used = redis.call('HGETALL', entries .. one), redis.call('HGET', usage, one)
+local priority, expires = redis.call('ZSCORE', score, one), redis.call('ZSCORE', deadline, one)
+local ttl, record = redis.call('PTTL', entries .. one), redis.call('LINDEX', history .. one, 0)
+local written = redis.call('ZSCORE', histories, one)
+local at
+for i = 1, #fields, 2 do if fields[i] == field then at = i + 1 end end
+for i = 3, #ARGV, 4 do
+  local id = ARGV[i]
+  fields[at] = ARGV[i + 1]
+  redis.call('HSET', entries .. id, unpack(fields))
+  redis.call('HSET', usage, id, used)
+  redis.call('ZADD', score, priority, id)
+  if ttl > 0 then redis.call('PEXPIRE', entries .. id, ttl) end
+  if expires then redis.call('ZADD', deadline, expires, id) end
+  if record then redis.call('LPUSH', history .. id, record) redis.call('ZADD', histories, written, id) end
+  if ARGV[i + 2] ~= '' then
+    redis.call('HSET', indexed, id, ARGV[i + 2])
+    redis.call('ZADD', prefixes, 0, ARGV[i + 3])
+  end
+end
+redis.call('HINCRBY', state, 'bytes', (#ARGV - 2) / 4 * string.match(used, '^%d+ %d+ (%d+)'))
+"""
+"""Copies an entry: of each copy its id, what the named field holds, and of a text its index and its member."""
+
+
+def _copy(
+    url: str, part: Partition, one: bytes, field: str, entries: int, copies: Callable[[range], list[bytes]]
+) -> None:
+    client = redis.Redis.from_url(url)
+    keys = [part.entries, part.usage, part.score, part.deadline, part.history, part.histories]
+    script = client.register_script(COPY)
+    for start in track(range(SMALL, entries, BATCH), f"{entries:,} entries", disable=entries == SMALL):
+        numbers = range(start, min(start + BATCH, entries))
+        script([*keys, part.indexed, part.prefixes, part.state], [one, field, *copies(numbers)])
+    client.close()
 
 
 OPERATIONS: list[tuple[Any, list[tuple[str, bool, Any]]]] = [
@@ -108,19 +161,16 @@ OPERATIONS: list[tuple[Any, list[tuple[str, bool, Any]]]] = [
 """How a cache is filled; and of each operation its name, whether it makes new entries, and the call."""
 
 
-def measure(url: str, entries: int, rounds: int, calls: int) -> list[Result]:
-    """Both kinds of cache, one after the other."""
-    results = []
+def measure(url: str, fill: Any, operations: list[Any], entries: int, rounds: int, calls: int) -> list[Result]:
+    """Every operation of one kind of cache."""
     server = redis.Redis.from_url(url)
-    for fill, operations in OPERATIONS:
-        caches = {SMALL: fill(url, SMALL), entries: fill(url, entries)}
-        results += [
-            _compared(server, caches, entries, name, _numbers(caches, new=new), call, rounds, calls)
-            for name, new, call in operations
-        ]
-        for cache in caches.values():
-            cache.close()
-        server.flushall()
+    caches = {SMALL: fill(url, SMALL), entries: fill(url, entries)}
+    results = [
+        _compared(server, caches, entries, name, _numbers(caches, new=new), call, rounds, calls)
+        for name, new, call in operations
+    ]
+    for cache in caches.values():
+        cache.close()
     server.close()
     return results
 
@@ -199,9 +249,12 @@ def main() -> None:
     chosen = options.parse_args()
     entries = chosen.entries or (QUICK if chosen.quick else LARGE)
     rounds, calls = (5, 50) if chosen.quick else (31, 200)
-    with bare_server() as url:
-        results = measure(url, entries, rounds, calls)
-        show(results, url)
+    results = []
+    for fill, operations in OPERATIONS:
+        with bare_server() as url:
+            found = measure(url, fill, operations, entries, rounds, calls)
+            show(found, url)
+        results += found
     write_json(chosen.json, results)
 
 

@@ -7,6 +7,7 @@ A stored value is `flags (1 byte) | signature (32 bytes, when signed) | payload`
 from __future__ import annotations
 
 import hmac
+from collections import deque
 from typing import Any
 
 import msgpack
@@ -39,6 +40,9 @@ class Codec:
         self.sign_keys = check_sign_keys(sign_keys)
         self.max_value_bytes = max_value_bytes
         self.compress_from_bytes = compress_from_bytes
+        # Making one costs many times what it does to a usual value, and each may serve one thread at a time only.
+        self._compressors: deque[zstandard.ZstdCompressor] = deque()
+        self._decompressors: deque[zstandard.ZstdDecompressor] = deque()
 
     def encode(self, value: str | bytes, *bound_to: bytes) -> tuple[bytes, int]:
         """The stored form and the size of the value in bytes.
@@ -54,7 +58,7 @@ class Codec:
                 "store a smaller one or raise max_value_bytes"
             )
         if size >= self.compress_from_bytes:
-            packed = zstandard.ZstdCompressor(level=3).compress(data)
+            packed = self._compress(data)
             if len(packed) < size:
                 data, flags = packed, flags | _ZSTD
         if not self.sign_keys:
@@ -79,16 +83,31 @@ class Codec:
             data = self._decompress(data)
         return _untext(data) if flags & _TEXT else data
 
+    def _compress(self, data: bytes) -> bytes:
+        try:
+            compressor = self._compressors.pop()
+        except IndexError:
+            compressor = zstandard.ZstdCompressor(level=3)
+        packed = compressor.compress(data)
+        self._compressors.append(compressor)
+        return packed
+
     def _decompress(self, data: bytes) -> bytes:
         """One zstd frame that says its size, no larger than allowed and with nothing behind it."""
+        try:
+            decompressor = self._decompressors.pop()
+        except IndexError:
+            decompressor = zstandard.ZstdDecompressor()
         try:
             size = zstandard.frame_content_size(data)
             if not 0 <= size <= self.max_value_bytes:
                 raise CorruptEntry("the stored value is larger than max_value_bytes when decompressed")
             # One call into a buffer of the size the frame declares: a frame that lies about it fails, unexpanded.
-            return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+            plain = decompressor.decompress(data, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise CorruptEntry("the stored value cannot be decompressed") from error
+        self._decompressors.append(decompressor)
+        return plain
 
 
 def check_sign_keys(sign_keys: object) -> tuple[bytes, ...]:

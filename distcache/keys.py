@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from distcache.errors import ConfigError
 
@@ -16,6 +16,9 @@ HASH_ID_BYTES = 8
 SCOPE_ID_BYTES = 8
 HOME_BYTES = 4
 """Of an id, what decides the partition."""
+
+REMEMBERED = 4096
+"""Ids that are kept in this process, the last ones asked for: a dictionary is faster than a digest."""
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
@@ -156,16 +159,19 @@ def unraw(data: bytes) -> str:
         return data.decode("utf-8", "backslashreplace")
 
 
+@lru_cache(REMEMBERED)
 def key_id(key: bytes) -> bytes:
     """16 bytes that stand for a key: BLAKE2b. The key itself is stored in the entry and compared."""
     return hashlib.blake2b(key, digest_size=KEY_ID_BYTES).digest()
 
 
+@lru_cache(REMEMBERED)
 def hash_id(content_hash: bytes) -> bytes:
     """8 bytes that stand for a content hash among the versions of one key; the hash itself is compared."""
     return hashlib.blake2b(content_hash, digest_size=HASH_ID_BYTES).digest()
 
 
+@lru_cache(REMEMBERED)
 def scope_id(scope: tuple[str, ...]) -> bytes:
     """8 bytes that stand for a scope; parts are length-prefixed, so ('ab', 'c') is not ('a', 'bc')."""
     parts = b"".join(b"%d:%b" % (len(part), part) for part in map(raw, scope))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from distcache.errors import DistcacheError
-    from distcache.script import Script
+    from distcache.script import Script, Start
 
 T = TypeVar("T")
 
@@ -35,6 +35,23 @@ class Op(Generic[T]):
         """`result = yield from op` inside a flow, with the op's own type."""
         result: T = yield self
         return result
+
+
+class Continued(Op[T]):
+    """The same, of a call that begins as many do. rest: what the call adds, all bytes."""
+
+    __slots__ = ("rest", "start")
+
+    def __init__(self, start: Start, rest: tuple[bytes, ...], decode: Callable[[Any], T]) -> None:
+        self.script = start.script
+        self.start = start
+        self.rest = rest
+        self.decode = decode
+
+    @property
+    def values(self) -> tuple[Any, ...]:  # type: ignore[override] # made when it is asked for, which is seldom
+        """As of any call."""
+        return (*self.start.values, *self.rest)
 
 
 class Batch(Generic[T]):

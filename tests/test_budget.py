@@ -12,20 +12,14 @@ STEP, PATIENT = echo("a"), Batch([echo("b")], patient=True)
 def test_steps_share_a_deadline_and_a_patient_one_has_its_own(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(module, "monotonic", lambda: now[0])
-    budget = Budget(0.25)
-    assert budget.left is None
+    budget = Budget(0.25, 100.0)
 
     now[0] += 0.1
-    budget.spent(STEP, STEP)
-    assert abs(budget.left - 0.15) < 1e-9
+    assert abs(budget.after(STEP, STEP) - 0.15) < 1e-9
     now[0] += 0.5
-    budget.spent(STEP, STEP)
-    assert budget.left == 0.0
-    budget.spent(STEP, PATIENT)
-    assert budget.left is None
+    assert budget.after(STEP, STEP) == 0.0
+    assert budget.after(STEP, PATIENT) is None
     now[0] += 5
-    budget.spent(PATIENT, STEP)
-    assert budget.left == 0.25
+    assert budget.after(PATIENT, STEP) == 0.25
     now[0] += 0.2
-    budget.spent(STEP, Batch([STEP]))
-    assert abs(budget.left - 0.05) < 1e-9
+    assert abs(budget.after(STEP, Batch([STEP])) - 0.05) < 1e-9

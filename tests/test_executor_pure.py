@@ -12,7 +12,9 @@ from distcache.executor import Endpoint
 from distcache.executor.breaker import Breaker
 from distcache.executor.failures import passing, refusal
 from distcache.executor.retry import Attempts, Pause, Revive, Send, Server, backoff_s
-from distcache.executor.wire import Lost, Refused
+from distcache.executor.wire import Lost, Refused, call, pack, packed_call
+from distcache.op import Continued
+from distcache.script import Start
 
 
 class Clock:
@@ -20,6 +22,25 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+# what is sent
+
+
+def unpacked(command: tuple | bytes) -> tuple:
+    """The words of a command."""
+    return command if isinstance(command, tuple) else tuple(command.split(b"\r\n")[2::2])
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("start", [(), (b"key", "text", 7, 0.5)])
+@pytest.mark.parametrize("rest", [(b"",), (b"one", b"\r\n$3\r\n", b"x" * 1000)])
+def test_a_call_that_continues_another_is_packed_as_any_is(start, rest, plain):
+    one = Continued(Start(script_of("return 1", keys=1), start), rest, lambda reply: reply)
+    assert one.values == (*start, *rest)
+    for _ in range(2):  # the second finds its beginning packed
+        assert packed_call(one, plain=plain) == pack(call(one, plain=plain))
+    assert packed_call(one, plain=plain) != packed_call(one, plain=not plain)
 
 
 # the breaker
@@ -80,7 +101,7 @@ class Script:
             want = next(run)
             while True:
                 if isinstance(want, Send):
-                    self.sent.append([command[0] for command in want.commands])
+                    self.sent.append([unpacked(command)[0] for command in want.commands])
                     want = run.send(answers.pop(0))
                 elif isinstance(want, Pause):
                     self.pauses.append(want.seconds)

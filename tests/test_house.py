@@ -74,7 +74,7 @@ def test_every_script_has_exactly_one_op():
         text = path.read_text(encoding="utf-8")
         for constant in constants:
             assert len(re.findall(rf"\b{constant}\b(?!\")", text)) == 1 + len(uses(tree, constant)), constant
-            binds = [node for node in uses(tree, constant) if node == "bind"]
+            binds = [node for node in uses(tree, constant) if node in {"bind", "starting"}]
             assert len(binds) + plain_ops(tree, constant) == 1, f"{path.name}: {constant} is bound {binds}"
 
 
@@ -250,6 +250,18 @@ def test_unknown_and_missing_slots_are_refused():
     for wrong in ({**given, "other": ""}, dict.fromkeys(list(given)[1:], "")):
         with pytest.raises(TypeError, match="smart_get"):
             script.bind(**wrong)
+
+
+def test_the_beginning_of_a_call_is_named_as_the_script_names_it():
+    script = Script("smart_get")
+    *first, before_last, last = (*script.keys, *script.args)
+    given = dict.fromkeys(first, "value")
+    assert script.starting(before_last, last, **given).values == ("value",) * len(first)
+    for following in ((last, before_last), (last,), (), (before_last, last, "other")):
+        with pytest.raises(TypeError, match="smart_get"):
+            script.starting(*following, **given)
+    with pytest.raises(TypeError, match="smart_get"):
+        script.starting(before_last, last, **{**dict.fromkeys(first[1:], ""), "other": ""})
 
 
 # floors

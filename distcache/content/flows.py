@@ -55,6 +55,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         self.min_prefix_length = min_prefix_length
         self.counts = dict.fromkeys(("hits", "misses", "ambiguous", "writes", "rejected", "corrupt"), 0)
         self._ambiguous = ambiguous
+        self._namespace = raw(settings.namespace)
         self._validator = validator
         self._tidied_at = monotonic()
         self._tidy_next = 0
@@ -210,7 +211,7 @@ class ContentFlows(SharedFlows[ContentOps]):
 
     def _bound(self, one: bytes, what: bytes) -> tuple[bytes, ...]:
         """What a MAC ties a stored value to; the id stands for scope and text, or scope and key."""
-        return raw(self.settings.namespace), one, what
+        return self._namespace, one, what
 
     # -- looking up
 
@@ -303,7 +304,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         """The results of some ops; in the same round trip, ahead of them, `before`, and after them what is due."""
         riders = self._riders(ops)
         if not riders and not before and len(wanted) == 1:
-            return [(yield from wanted[0])]
+            return [(yield wanted[0])]
         sent, at = [*before, *wanted, *riders], len(before)
         results: list[Any] = []
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from distcache.content.records import Ambiguous, Found
 from distcache.errors import ValueTooLarge
 from distcache.keys import HOME_BYTES
-from distcache.op import Op
+from distcache.op import Continued, Op
 from distcache.script import Script
 from distcache.touches import Touches
 
@@ -40,6 +40,9 @@ NO_TEXT, INEXACT, ALL = "none", "inexact", "all"
 
 NOTHING = b""
 
+_OF_A_GET = ("id", "check", "stem", "levels", "ambiguous", "text", "final")
+"""Slots that differ from get to get; the others are bound and packed once."""
+
 
 class ContentOps:
     """The operations of one cache, under the partitioning that its clients agreed on."""
@@ -50,6 +53,7 @@ class ContentOps:
         self.ambiguous = ambiguous
         self._shape = str(keyspace.count)
         self._slots = [_slots(partition, self._shape) for partition in keyspace.partitions]
+        self._get = [GET.starting(*_OF_A_GET, **slots) for slots in self._slots]
         self._decoders = [partial(_found, partition.number) for partition in keyspace.partitions]
 
     @property
@@ -64,17 +68,11 @@ class ContentOps:
     def get(self, query: Query, levels: str, text: str, *, final: bool = True) -> Op[Answer]:
         """Look up in the query's own partition and count the use; `final`: nothing found is a miss."""
         part = self.home(query)
-        values = GET.bind(
-            **self._slots[part.number],
-            id=query.id,
-            check=query.check,
-            stem=query.stem,
-            levels=levels,
-            ambiguous=self.ambiguous,
-            text=text,
-            final="1" if final else "",
+        rest = (
+            *(query.id, query.check, query.stem, levels.encode(), self.ambiguous.encode(), text.encode()),
+            b"1" if final else b"",
         )
-        return Op(GET, values, self._decoders[part.number])
+        return Continued(self._get[part.number], rest, self._decoders[part.number])
 
     def peek(self, query: Query, levels: str, text: str, part: Partition | None = None) -> Op[Answer]:
         """Look up in one partition, the query's own if none is named, and leave no trace."""

@@ -129,12 +129,12 @@ def _erase(url: str, pattern: str) -> None:
     try:
         cursor = b""
         while cursor != b"0":
-            reply = link.ask((b"SCAN", cursor or b"0", b"MATCH", pattern, b"COUNT", 1000), deadline)
+            (reply,) = link.exchange([(b"SCAN", cursor or b"0", b"MATCH", pattern, b"COUNT", 1000)], deadline)
             if isinstance(reply, Refused):
                 raise ServerError(f"the keys of the demo, {pattern!r}, cannot be removed: {reply.text}")
             cursor, names = reply
             if names:
-                link.ask((b"UNLINK", *names), deadline)
+                link.exchange([(b"UNLINK", *names)], deadline)
     finally:
         link.close()
 

@@ -47,13 +47,11 @@ class AsyncExecutor:
         """The op's result; raises errors of `distcache.errors` only (and what the op's decoder raises)."""
         lane = self._lanes.get(asyncio.get_running_loop())
         link = lane.ready() if lane else None
-        script = op.script
-        if link is None or timeout_s is not None or not self.breaker.closed or not script.retryable:
+        if link is None or timeout_s is not None or not self.breaker.closed or not op.script.retryable:
             return first(await self._admitted((op,), timeout_s))
         now = monotonic()
         deadline = now + self.timeout_s
-        sha = script.plain_sha if self._server.plain else script.sha
-        answer = await link.submit([(b"EVALSHA", sha, len(script.keys), *op.values)], now, deadline)
+        answer = await link.enqueue(op, now, deadline, plain=self._server.plain)
         if type(answer) is not list or type(answer[0]) is Refused:
             return first(await self._settle((op,), deadline, answer))
         if self.breaker.failures:
@@ -68,20 +66,22 @@ class AsyncExecutor:
 
     async def drive(self, flow: Flow[T]) -> T:
         """Run a flow to its end: each step it yields is run, and the result sent (or the error thrown) into it."""
-        budget = Budget(self.timeout_s)
+        started, budget, left = monotonic(), None, None
         try:
             step = next(flow)
             while True:
                 try:
                     if isinstance(step, Batch):
-                        result: Any = await self.run_batch(step, budget.left)
+                        result: Any = await self.run_batch(step, left)
                     else:
-                        result = await self.run(step, budget.left)
+                        result = await self.run(step, left)
                 except DistcacheError as error:
                     following = flow.throw(error)
                 else:
-                    following = flow.send(result)
-                budget.spent(step, following)
+                    following = flow.send(result)  # most flows end here, after one step
+                if budget is None:
+                    budget = Budget(self.timeout_s, started)
+                left = budget.after(step, following)
                 step = following
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return] # the flow's own T

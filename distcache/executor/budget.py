@@ -14,21 +14,19 @@ if TYPE_CHECKING:
 class Budget:
     """The deadline of a flow. A patient step has one of its own, and the steps behind it start anew."""
 
-    __slots__ = ("_started", "_timeout_s", "left")
+    __slots__ = ("_started", "_timeout_s")
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, started: float) -> None:
         self._timeout_s = timeout_s
-        self._started = monotonic()
-        self.left: float | None = None
-        """Seconds for the next step; None for the executor's own timeout, which is what the first step gets."""
+        self._started = started
 
-    def spent(self, done: Step, following: Step) -> None:
-        """A step is done, and this one follows."""
+    def after(self, done: Step, following: Step) -> float | None:
+        """Seconds for the following step; None for the executor's own timeout, which is what the first step gets."""
         now = monotonic()
         if _patient(done):
             self._started = now
         left = self._timeout_s - (now - self._started)
-        self.left = None if _patient(following) else max(left, 0.0)
+        return None if _patient(following) else max(left, 0.0)
 
 
 def _patient(step: Step) -> bool:

@@ -12,12 +12,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from distcache.executor.wire import Answer, Command, Lost, Refused
+from distcache.executor.wire import Answer, Command, Lost, Refused, call
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from distcache.executor.endpoint import Endpoint
+    from distcache.op import Op
 
 
 @cache
@@ -35,8 +36,11 @@ class FakeLink:
         name = endpoint.label.partition("://")[2]
         self._client = fakeredis.FakeRedis(server=server(name), retry=Retry(NoBackoff(), 0))
 
-    def ask(self, command: Command, _deadline: float) -> Any:
-        """One command and its reply; raises `Lost` when the server is set to be unreachable."""
+    def call(self, op: Op[Any], _deadline: float, *, plain: bool) -> Any:
+        """One script and its reply; raises `Lost` when the server is set to be unreachable."""
+        return self._ask(call(op, plain=plain))
+
+    def _ask(self, command: Command) -> Any:
         try:
             return self._client.execute_command(*command)  # type: ignore[no-untyped-call]
         except RedisConnectionError as error:
@@ -45,9 +49,9 @@ class FakeLink:
             code = getattr(error, "status_code", None)
             return Refused(f"{code} {error}" if code else str(error))
 
-    def exchange(self, commands: Sequence[Command], deadline: float) -> list[Any]:
+    def exchange(self, commands: Sequence[Command], _deadline: float) -> list[Any]:
         """Several commands, and all their replies."""
-        return [self.ask(command, deadline) for command in commands]
+        return [self._ask(command) for command in commands]
 
     def submit(self, commands: list[Command], _began: float, deadline: float) -> asyncio.Future[Answer]:
         """The same for asyncio: the future is done already."""
@@ -57,6 +61,10 @@ class FakeLink:
         except Lost as lost:
             future.set_result(lost)
         return future
+
+    def enqueue(self, op: Op[Any], began: float, deadline: float, *, plain: bool) -> asyncio.Future[Answer]:
+        """The same, of one script."""
+        return self.submit([call(op, plain=plain)], began, deadline)
 
     def stale(self) -> bool:
         """Never: there is no connection that could be closed."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 from redis.exceptions import RedisError
 
-from distcache.executor.wire import MORE, Command, Lost, Refused, new_reader, pack, unreachable
+from distcache.executor.wire import MORE, Command, Lost, Refused, new_reader, pack, packed_call, unreachable
 
 if TYPE_CHECKING:
     from distcache.executor.endpoint import Endpoint
+    from distcache.op import Op
 
 _BUFFER_BYTES = 65536
 # A request of this size fits into an idle socket's buffer, so that sending it cannot wait.
@@ -58,11 +59,11 @@ class Link:
             raise
         check_login(replies, steps)
 
-    def ask(self, command: Command, deadline: float) -> Any:
-        """One command and its reply: the hot path. Raises `Lost`."""
-        packed = pack(command)
+    def call(self, op: Op[Any], deadline: float, *, plain: bool) -> Any:
+        """One script and its reply: the hot path. Raises `Lost`."""
+        packed = packed_call(op, plain=plain)
         if len(packed) > _SMALL_BYTES:
-            return self.exchange([command], deadline)[0]
+            return self.exchange([packed], deadline)[0]
         reader = self._reader
         sent = False
         try:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 
 from distcache.executor.link import check_login
-from distcache.executor.wire import MORE, Answer, Command, Lost, Refused, new_reader, pack, unreachable
+from distcache.executor.wire import MORE, Answer, Command, Lost, Refused, new_reader, pack, packed_call, unreachable
 
 if TYPE_CHECKING:
     from distcache.executor.endpoint import Endpoint
+    from distcache.op import Op
 
 _MAX_COMMANDS = 4096
 _MAX_BYTES = 16 * 1024 * 1024
@@ -69,10 +70,16 @@ class Mux(asyncio.Protocol):
         """Whether one more caller has to wait, so that memory stays bounded."""
         return self.in_flight >= _MAX_COMMANDS or self._bytes >= _MAX_BYTES or bool(self._blocked)
 
+    def enqueue(self, op: Op[Any], began: float, deadline: float, *, plain: bool) -> asyncio.Future[Answer]:
+        """Queue one script; the future never holds an exception."""
+        return self._queue(packed_call(op, plain=plain), 1, began, deadline)
+
     def submit(self, commands: list[Command], began: float, deadline: float) -> asyncio.Future[Answer]:
-        """Queue commands that are answered together; the future never holds an exception."""
-        packed = pack(commands[0]) if len(commands) == 1 else b"".join(map(pack, commands))
-        waiter = _Waiter(self._loop.create_future(), len(commands), len(packed), began, deadline)
+        """Queue commands that are answered together."""
+        return self._queue(b"".join(map(pack, commands)), len(commands), began, deadline)
+
+    def _queue(self, packed: bytes, count: int, began: float, deadline: float) -> asyncio.Future[Answer]:
+        waiter = _Waiter(self._loop.create_future(), count, len(packed), began, deadline)
         self._waiting.append(waiter)
         self.in_flight += waiter.count
         self._bytes += waiter.size

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.errors import DistcacheError
 from distcache.executor.failures import executed, passing, refusal, unavailable
-from distcache.executor.wire import Answer, Command, Lost, Refused, call, load
+from distcache.executor.wire import Answer, Command, Lost, Refused, call, load, packed_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -131,8 +131,9 @@ class Attempts:
 
     def _send(self) -> Send:
         plain = self._server.plain
-        commands = [load(script, plain=plain) for script in self._missing]
-        commands += [call(self._ops[at].script, self._ops[at].values, plain=plain) for at in self._todo]
+        pack = call if self._server.endpoint.kind == "fakeredis" else packed_call
+        commands: list[Command] = [load(script, plain=plain) for script in self._missing]
+        commands += [pack(self._ops[at], plain=plain) for at in self._todo]
         careful = not all(self._ops[at].script.retryable for at in self._todo)
         return Send(commands, self._deadline, careful)
 

@@ -57,13 +57,11 @@ class SyncExecutor:
             link = self._idle.pop()
         except IndexError:
             return self._one(op, None)
-        script = op.script
-        if not script.retryable and link.stale():
+        if not op.script.retryable and link.stale():
             link.close()
             return self._one(op, None)
         try:
-            sha = script.plain_sha if self._server.plain else script.sha
-            reply = link.ask((b"EVALSHA", sha, len(script.keys), *op.values), deadline)
+            reply = link.call(op, deadline, plain=self._server.plain)
         except Lost as lost:
             self._drop_idle(lost)
             return first(self._settle((op,), deadline, lost))
@@ -86,20 +84,22 @@ class SyncExecutor:
 
     def drive(self, flow: Flow[T]) -> T:
         """Run a flow to its end: each step it yields is run, and the result sent (or the error thrown) into it."""
-        budget = Budget(self.timeout_s)
+        started, budget, left = monotonic(), None, None
         try:
             step = next(flow)
             while True:
                 try:
                     if isinstance(step, Batch):
-                        result: Any = self.run_batch(step, budget.left)
+                        result: Any = self.run_batch(step, left)
                     else:
-                        result = self.run(step, budget.left)
+                        result = self.run(step, left)
                 except DistcacheError as error:
                     following = flow.throw(error)
                 else:
-                    following = flow.send(result)
-                budget.spent(step, following)
+                    following = flow.send(result)  # most flows end here, after one step
+                if budget is None:
+                    budget = Budget(self.timeout_s, started)
+                left = budget.after(step, following)
                 step = following
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return] # the flow's own T

@@ -10,18 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 
+from distcache.op import Continued
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from distcache.op import Op
     from distcache.script import Script
 
-Command = tuple[Any, ...]
-"""One command, its words being bytes, str, int or float."""
+Command = tuple[Any, ...] | bytes
+"""One command: its words, being bytes, str, int or float; or these packed already."""
 
 MORE = object()
 """What a reader returns when it has no complete reply yet."""
 
-pack = hiredis.pack_command
+
+def pack(command: Command) -> bytes:
+    """A command as it is sent."""
+    if type(command) is bytes:
+        return command
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type] # its types know commands of one word only
+    return packed
+
 
 _QUOTES_ARGUMENTS = ", with args beginning with"
 _STARTED = ("user_script", "script: ")
@@ -89,9 +99,26 @@ Answer = list[Any] | Lost
 """What became of a request: all its replies, or how it was lost."""
 
 
-def call(script: Script, values: tuple[Any, ...], *, plain: bool) -> Command:
+def call(op: Op[Any], *, plain: bool) -> tuple[Any, ...]:
     """EVALSHA of one script. `plain`: for a server that does not know the `#!lua` line."""
-    return (b"EVALSHA", script.plain_sha if plain else script.sha, len(script.keys), *values)
+    script = op.script
+    return (b"EVALSHA", script.plain_sha if plain else script.sha, len(script.keys), *op.values)
+
+
+def packed_call(op: Op[Any], *, plain: bool) -> bytes:
+    """The same as it is sent. What many calls begin with is packed once: packing costs as much as all else here."""
+    if type(op) is not Continued:
+        return pack(call(op, plain=plain))
+    head = op.start.heads.get(plain)
+    if head is None:
+        head = op.start.heads[plain] = _head(op, plain=plain)
+    return head + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in op.rest])
+
+
+def _head(op: Continued[Any], *, plain: bool) -> bytes:
+    """A packed call up to its rest."""
+    whole = pack(call(op, plain=plain))
+    return whole[: len(whole) - sum(len(b"$%d\r\n%b\r\n" % (len(word), word)) for word in op.rest)]
 
 
 def load(script: Script, *, plain: bool) -> Command:

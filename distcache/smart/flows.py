@@ -231,7 +231,7 @@ class SmartFlows(WholeCache):
         asked = self.ahead.questions(ops, recent) if self.ahead is not None and recent else []
         riders = self._riders(ops)
         if not riders and not asked and not before:
-            return (yield from op)
+            return (yield op)
         sent, at = [*before, op, *asked, *riders], len(before)
         results: list[Any] = []
         try:

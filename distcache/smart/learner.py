@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from contextvars import ContextVar
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from distcache.smart.likely import PRIOR
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _serials = count()
-_last: ContextVar[dict[int, tuple[tuple[int, int], tuple[bytes, ...]]]] = ContextVar("distcache_last_keys")
+_NOTHING: tuple[int, tuple[bytes, ...]] = (-1, ())
+_last: ContextVar[_Sequences] = ContextVar("distcache_last_keys")
 
 BATCH = 32
 """Steps from key to key that ride together with the next call."""
@@ -25,12 +26,14 @@ REACH = 4
 """A key has come soon after another if at most so many steps lie between them."""
 
 
-class Lesson(NamedTuple):
-    """One key came after another: next, or soon after."""
+class _Sequences:
+    """The last keys that one task asked for: by the learner's number, the stretch and the keys, the latest first."""
 
-    key: bytes
-    successor: bytes
-    is_next: bool = True
+    __slots__ = ("of", "owner")
+
+    def __init__(self, owner: int) -> None:
+        self.owner = owner
+        self.of: dict[int, tuple[int, tuple[bytes, ...]]] = {}
 
 
 class Learner:
@@ -54,16 +57,18 @@ class Learner:
         """The current task asked for this key, or put it."""
         if self._shown >= SHOWN:
             return
-        who = (self._owner(), self._stretch)
-        lasts = _last.get({})
-        before = lasts.get(self._serial)
-        recent: tuple[bytes, ...] = ()
-        if before is not None and before[0] == who:
-            recent = before[1]
-            if recent[0] == key:
-                return
+        sequences, owner = _last.get(None), self._owner()
+        if sequences is None or sequences.owner != owner:
+            sequences = _Sequences(owner)
+            _last.set(sequences)
+        stretch, recent = sequences.of.get(self._serial, _NOTHING)
+        if stretch != self._stretch:
+            recent = ()
+        elif recent[0] == key:
+            return
+        else:
             self._steps.append((key, recent))
-        _last.set({**lasts, self._serial: (who, (key, *recent[: REACH - 1]))})
+        sequences.of[self._serial] = self._stretch, (key, *recent[: REACH - 1])
 
     def saw_near(self, key: bytes) -> bool:
         """The same, for a key that the near cache answered; whether it is to go on telling."""
@@ -75,8 +80,11 @@ class Learner:
         """The last keys of the current task, the latest first."""
         if self._shown >= SHOWN:
             return ()
-        who, keys = _last.get({}).get(self._serial, (None, ()))
-        return keys if who == (self._owner(), self._stretch) else ()
+        sequences = _last.get(None)
+        if sequences is None or sequences.owner != self._owner():
+            return ()
+        stretch, recent = sequences.of.get(self._serial, _NOTHING)
+        return recent if stretch == self._stretch else ()
 
     @property
     def some(self) -> bool:
@@ -111,9 +119,9 @@ class Learner:
         return steps
 
 
-def lessons_of(steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> Iterator[Lesson]:
-    """What the steps teach. A key teaches nothing about itself."""
+def lessons_of(steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> Iterator[tuple[bytes, bytes, bool]]:
+    """What the steps teach: (a key, one that came after it, whether next). A key teaches nothing about itself."""
     for key, before in steps:
         for gap, other in enumerate(before):
             if other != key:
-                yield Lesson(other, key, gap == 0)
+                yield other, key, gap == 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distcache.errors import ValueTooLarge
 from distcache.keys import hash_id, key_id, unraw
-from distcache.op import Op
+from distcache.op import Continued, Op
 from distcache.script import Script
 from distcache.smart import likely
 from distcache.smart.records import Dump, EntryInfo, Found, HistoryRecord, Metadata, Usage, event
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from distcache.keys import Keyspace, Partition
-    from distcache.smart.learner import Lesson
+    from distcache.script import Start
 
 GET = Script("smart_get", retryable=True)
 PEEK = Script("smart_peek", retryable=True, writes=False)
@@ -53,6 +53,7 @@ class SmartOps:
         self.keyspace = keyspace
         self._shape = str(keyspace.count)
         self._slots = [_slots(partition, self._shape) for partition in keyspace.partitions]
+        self._get = [_get_slots(partition, self._shape) for partition in keyspace.partitions]
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
@@ -63,21 +64,7 @@ class SmartOps:
         """Find an output and count the access; None when it is absent, expired, or has another content hash."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        values = GET.bind(
-            state=part.state,
-            score=part.score,
-            usage=part.usage,
-            deadline=part.deadline,
-            events=part.events,
-            entries=part.entries,
-            predicted=part.predicted,
-            partitions=self._shape,
-            id=one,
-            key=key,
-            wanted=wanted,
-            wanted_id=hash_id(wanted) if wanted else NO_HASH,
-        )
-        return Op(GET, values, _found)
+        return Continued(self._get[part.number], (one, key, wanted, hash_id(wanted) if wanted else NO_HASH), _found)
 
     def peek(self, key: bytes, wanted: bytes, *, bare: bool) -> Op[Found | None]:
         """Find an output and leave no trace; `bare`: only whether it is there, without the output."""
@@ -310,13 +297,11 @@ class SmartOps:
         )
         return Touches(TOUCHES, values, bool)
 
-    def learn(self, part: Partition, lessons: Iterable[Lesson]) -> Op[int]:
-        """Record which keys came after which; all the first keys belong to the partition."""
-        rows = [
-            item
-            for lesson in lessons
-            for item in (key_id(lesson.key), lesson.key, "1" if lesson.is_next else "", lesson.successor)
-        ]
+    def learn(self, part: Partition, rows: Iterable[bytes]) -> Op[int]:
+        """Record which keys came after which; all the first keys belong to the partition.
+
+        rows: of each lesson the id of a key, the key, `1` if it is about the next key and not one soon after, that key.
+        """
         values = LEARN.bind(
             state=part.state,
             learned=part.learned,
@@ -388,6 +373,21 @@ def _slots(part: Partition, shape: str) -> dict[str, Any]:
         "versions": part.versions,
         "partitions": shape,
     }
+
+
+def _get_slots(part: Partition, shape: str) -> Start:
+    """What is the same in all gets of a partition: a get is called so often that it is bound and packed once."""
+    return GET.starting(
+        *("id", "key", "wanted", "wanted_id"),
+        state=part.state,
+        score=part.score,
+        usage=part.usage,
+        deadline=part.deadline,
+        events=part.events,
+        entries=part.entries,
+        predicted=part.predicted,
+        partitions=shape,
+    )
 
 
 def _links(one: bytes, dependencies: Iterable[bytes]) -> bytes:

@@ -14,7 +14,7 @@ from distcache.keys import Keyspace, key_bytes, key_id, raw, unraw
 from distcache.op import Batch
 from distcache.shared import CHUNK, FIRST, SharedFlows, each, together, until_done
 from distcache.smart import files
-from distcache.smart.learner import Learner, Lesson, lessons_of
+from distcache.smart.learner import Learner, lessons_of
 from distcache.smart.ops import SmartOps
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class WholeCache(SharedFlows[SmartOps]):
         super().__init__(request, settings)
         self.codec = Codec(sign_keys=settings.sign_keys, max_value_bytes=settings.max_value_bytes)
         self.learner = Learner(owner)
+        self._namespace = raw(settings.namespace)
         self.ahead: Ahead | None = None
         """What queues ahead of need, where that is wanted."""
         self.counts = dict.fromkeys(("hits", "misses", "writes", "corrupt"), 0)
@@ -214,7 +215,7 @@ class WholeCache(SharedFlows[SmartOps]):
 
     def _bound(self, name: bytes, content_hash: bytes) -> tuple[bytes, ...]:
         """What a signature ties an output to."""
-        return raw(self.settings.namespace), name, content_hash
+        return self._namespace, name, content_hash
 
 
 def summary(parts: list[dict[str, str]]) -> dict[str, Any]:
@@ -273,7 +274,8 @@ def matching(keys: Iterable[str], pattern: str) -> Iterable[str]:
 
 def lessons(ops: SmartOps, steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> list[Op[Any]]:
     """One op for each partition that is to learn something."""
-    of: dict[Partition, list[Lesson]] = {}
-    for lesson in lessons_of(steps):
-        of.setdefault(ops.keyspace.of(key_id(lesson.key)), []).append(lesson)
-    return [ops.learn(part, sequence) for part, sequence in of.items()]
+    of: dict[Partition, list[bytes]] = {}
+    for key, successor, is_next in lessons_of(steps):
+        one = key_id(key)
+        of.setdefault(ops.keyspace.of(one), []).extend((one, key, b"1" if is_next else b"", successor))
+    return [ops.learn(part, rows) for part, rows in of.items()]
