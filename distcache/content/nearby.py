@@ -67,7 +67,7 @@ class Asking:
         """For how long the entry will live, less than 0 for ever; 0 if nobody asked."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NearQuery(Query):
     """What a look-up asks for."""
 
