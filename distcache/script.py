@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ _FOLDER = _HERE / "lua" if (_HERE / "lua").is_dir() else _HERE.parent / "lua"
 _SLOT = re.compile(r"^local (\w+)\s*= (?:tonumber\()?(KEYS|ARGV)\[(\d+)\]\)?\s+-- \S")
 _TAIL = re.compile(r"^local (\w+), \1_at\s*= ARGV, (\d+)\s+-- \S")
 _INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
+_PLAIN = "plain/struct.lua"
 
 
 class Script:
@@ -56,9 +57,14 @@ class Script:
         return _sha1(self.text)
 
     @cached_property
+    def plain(self) -> str:
+        """The same for a server that does not know that line, and may lack a library."""
+        return _prelude() + self.source
+
+    @cached_property
     def plain_sha(self) -> bytes:
-        """SHA-1 of `source`, for a server that does not know the `#!lua` line."""
-        return _sha1(self.source)
+        """SHA-1 of `plain`."""
+        return _sha1(self.plain)
 
     @cached_property
     def _pick(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
@@ -132,6 +138,11 @@ def slots(source: str, name: str = "script") -> tuple[tuple[str, ...], tuple[str
             if int(rest[2]) != len(found["ARGV"]) + 1:
                 raise ValueError(f"lua/{name}.lua: the tail {tail!r} starts at {rest[2]}; start it after the last slot")
     return tuple(found["KEYS"]), tuple(found["ARGV"]), tail
+
+
+@cache
+def _prelude() -> str:
+    return (_FOLDER / _PLAIN).read_text(encoding="utf-8")
 
 
 def folder() -> Path:

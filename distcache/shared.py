@@ -40,17 +40,6 @@ OPEN = Script("open", retryable=True)
 CONFIG = Script("config", retryable=True, writes=False)
 RESCORE = Script("rescore", retryable=True)
 
-_START = {
-    "tick": 0,
-    "bytes": 0,
-    "t": 0,
-    "r": 0,
-    "p1": 0.5,
-    "asked": 0,
-    "note": "A value of more than 64 bytes keeps this hash out of the compact form, which is slow to read.",
-}
-"""Where the clocks of a new partition start."""
-
 FIRST_RATE = {"adaptive": 0.7, "cost": 1.0, "windowed": 0.1}
 """What the policies that learn start with; as in lua/rescore.lua."""
 
@@ -125,12 +114,14 @@ class SharedFlows(Generic[O]):
             rows += (name, value, self._firmness(name, follow=follow))
         entries, size = config.bounds(partition.number)
         share = "share" if follow else "default"
-        rows += ("bound_entries", entries, share, "bound_bytes", size, share, "capacity", entries, "default")
-        learned = {"rate": FIRST_RATE.get(config.policy, 0.0), "scored": config.policy}
-        for name, number in (_START | learned).items():
-            rows += (name, number, "default")
-        reconfigure = "1" if follow or self._request.reconfigure else ""
-        values = OPEN.bind(state=partition.state, reconfigure=reconfigure, fields=rows)
+        rows += ("bound_entries", entries, share, "bound_bytes", size, share, "scored", config.policy, "default")
+        values = OPEN.bind(
+            state=partition.state,
+            usage=partition.usage,
+            reconfigure="1" if follow or self._request.reconfigure else "",
+            rate=FIRST_RATE.get(config.policy, 0.0),
+            fields=rows,
+        )
         return Op(OPEN, values, self._decode_open)
 
     def _rescore(self, part: Partition) -> Op[tuple[int, bool]]:

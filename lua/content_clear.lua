@@ -4,12 +4,11 @@
 local scope = ARGV[2]            -- id of the scope, '' for the whole cache
 local limit = tonumber(ARGV[3])  -- int: entries to remove in this call
 
---@include state
 --@include stale
---@include usage
+--@include write_state
 --@include content_members
 --@include content_remove
-local s = read_state(state, partitions)
+local s = read_state(usage, partitions)
 if not s then return stale() end
 local ids = {}
 if scope == '' then
@@ -34,5 +33,5 @@ if scope == '' and #ids < limit then
   redis.call('UNLINK', usage, deadline, prefixes, indexed, ghost, ghost_old)
   s.bytes = 0
 end
-write_state(state, s)
+write_state(usage, s)
 return {removed, #ids == limit and 1 or 0}

@@ -2,13 +2,12 @@
 --@include content_keys
 local id = ARGV[2]  -- the entry's id
 
---@include state
 --@include stale
---@include usage
+--@include write_state
 --@include content_members
 --@include content_remove
-local s = read_state(state, partitions)
+local s = read_state(usage, partitions)
 if not s then return stale() end
 local u = content_remove(g, s, id)
-if u then write_state(state, s) end
+if u then write_state(usage, s) end
 return u and 1 or 0

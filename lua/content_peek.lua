@@ -16,13 +16,18 @@ local text       = ARGV[7]  -- which hits send the original text: 'none', 'inexa
 --@include clock
 --@include stale
 --@include usage
+--@include content_live
 --@include content_range
---@include content_find
+--@include content_search
 --@include content_reply
 if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
 local now = clock()
 local g = {usage = usage, prefixes = prefixes, indexed = indexed, entries = entries}
-local q = {id = id, check = check, stem = stem, levels = levels, ambiguous = ambiguous}
-local level, found, u, entry = content_find(g, q, now)
+local level, found, u, entry = 'exact', id, nil, nil
+if string.find(levels, 'e') then u, entry = content_live(g, id, now) end
+if not (u and entry[1] == check) then
+  local q = {check = check, stem = stem, levels = levels, ambiguous = ambiguous}
+  level, found, u, entry = content_search(g, q, now)
+end
 if u then return content_reply(g, level, found, entry, now, text) end
 return level == 'ambiguous' and {level} or nil

@@ -1,10 +1,18 @@
 -- What the partition holds and has counted: {entries, field, value, ...}.
-local state      = KEYS[1]  -- hash: shared config, clocks, counters
+local state      = KEYS[1]  -- hash: shared config, rare counters
 local score      = KEYS[2]  -- zset: entry id -> eviction priority
+local usage      = KEYS[3]  -- hash: the use of entries; and the state
 local partitions = ARGV[1]  -- int: how many partitions this client believes in
 
+--@include usage
+--@include state
 --@include stale
-if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
+local s = read_state(usage, partitions)
+if not s then return stale() end
 local reply = redis.call('HGETALL', state)
+for name, value in pairs(s) do
+  reply[#reply + 1] = name
+  reply[#reply + 1] = type(value) == 'number' and string.format('%.17g', value) or value
+end
 table.insert(reply, 1, redis.call('ZCARD', score))
 return reply

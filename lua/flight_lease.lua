@@ -1,8 +1,8 @@
 -- After a miss, or a wait: the output if it is there by now, else the right to compute it, or whom to wait for.
 -- Returns {'value', output, content hash}, {'lease', fence}, or {'wait', ms that the lease still holds, id in wakes up to which
 -- all was told, fence of that lease}. An early refresh of an output that is still good gets a lease, or is told to wait, which it will not.
-local state      = KEYS[1]            -- hash: shared config, counters, the last fence
-local usage      = KEYS[2]            -- hash: entry id -> use, size, cost, deadline
+local state      = KEYS[1]            -- hash: the last fence
+local usage      = KEYS[2]            -- hash: entry id -> use, size, cost, deadline; and the state
 local entries    = KEYS[3]            -- prefix of the entries' hashes
 local events     = KEYS[4]            -- stream: what happened
 local lease      = KEYS[5]            -- hash: who computes this
@@ -18,23 +18,25 @@ local lease_ms   = tonumber(ARGV[7])  -- int: how long the lease holds unless it
 local early      = ARGV[8]            -- '1': the caller has an output, and would refresh it
 
 --@include clock
+--@include write_hot
 --@include stale
 --@include emit
---@include usage
 --@include smart_find
 --@include flight
 --@include void
-local known = redis.call('HMGET', state, 'partitions', 'events', 'event_cap')
-if known[1] ~= partitions then return stale() end
-local now = clock()
+local s = read_hot(usage, partitions)
+if not s then return stale() end
+local now, us = clock()
 
 if early == '' then
   -- Not a use in the policy's eyes: the miss of this call was one.
   local _, u, entry = smart_find({usage = usage, entries = entries}, id, key, wanted, wanted_id, now)
   if u then
-    redis.call('HINCRBY', state, 'hits', 1)
-    redis.call('HINCRBYFLOAT', state, 'saved_ms', string.format('%.17g', u.cost))
-    emit(events, {events = known[2], event_cap = known[3]}, 'HIT', key, 'computed by another')
+    s.tick = math.max(us, s.tick + 1)
+    s.hits = s.hits + 1
+    s.saved_ms = s.saved_ms + u.cost
+    emit(events, s, 'HIT', key, 'computed by another')
+    write_hot(usage, s)
     return {'value', entry[1], entry[2]}
   end
 end

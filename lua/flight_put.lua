@@ -4,9 +4,9 @@
 -- Returns 1 stored, 0 this request took effect before, -1 the cache could never hold it, -2 refused.
 --@include smart_keys
 --@include smart_new
-local lease    = KEYS[16]            -- hash: who computes this
-local wakes    = KEYS[17]            -- stream: flights that ended while others waited
-local voided   = KEYS[18]            -- zset: key id -> fence at which it was invalidated
+local lease    = KEYS[15]            -- hash: who computes this
+local wakes    = KEYS[16]            -- stream: flights that ended while others waited
+local voided   = KEYS[17]            -- zset: key id -> fence at which it was invalidated
 local flight   = ARGV[15]            -- its name there
 local owner    = ARGV[16]            -- the caller, '' for one without a lease
 local fence    = ARGV[17]            -- its token; of a caller without a lease, that of the one it waited for, or ''
@@ -16,7 +16,7 @@ local grace_ms = tonumber(ARGV[18])  -- int: how long an expired output may stil
 --@include smart_find
 --@include flight
 --@include void
-local s = read_state(state, partitions)
+local s, used = read_state(usage, partitions, id)
 if not s then return stale() end
 if redis.call('EXISTS', requests .. request) == 1 then return 0 end
 local now, us = clock()
@@ -33,8 +33,8 @@ end
 redis.call('SET', requests .. request, '1', 'PX', 60000)
 s.tick = math.max(us, s.tick + 1)
 new.grace_ms = grace_ms
-local stored = smart_store(g, s, new, now)
-write_state(state, s)
+local stored, u = smart_store(g, s, new, now, used)
+write_state(usage, s, id, u)
 if not stored then redis.call('DEL', requests .. request) end
 flight_end(lease, wakes, flight)
 return stored and 1 or -1

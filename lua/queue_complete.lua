@@ -5,8 +5,9 @@
 -- queued again.
 --@include smart_keys
 --@include smart_new
-local stream   = KEYS[16]  -- stream: where the task came from
-local tasks    = KEYS[17]  -- prefix of the tasks' hashes
+local stream   = KEYS[15]  -- stream: where the task came from
+local tasks    = KEYS[16]  -- prefix of the tasks' hashes
+local state    = KEYS[17]  -- hash: shared config, rare counters
 local voided   = KEYS[18]  -- zset: key id -> fence at which it was invalidated
 local entry    = ARGV[15]  -- the task's entry in the stream
 local task     = ARGV[16]  -- the task
@@ -17,7 +18,7 @@ local fence    = ARGV[19]  -- that of the moment when the worker took it
 --@include smart_store
 --@include queue_move
 --@include void
-local s = read_state(state, partitions)
+local s, used = read_state(usage, partitions, id)
 if not s then return stale() end
 if not queue_owns(stream, entry, consumer) then
   return redis.call('EXISTS', requests .. request) == 1 and 0 or -2
@@ -30,8 +31,8 @@ local now, us = clock()
 redis.call('SET', requests .. request, '1', 'PX', 60000)
 s.tick = math.max(us, s.tick + 1)
 if reason == 'predicted' then new.origin = reason end
-local stored = smart_store(g, s, new, now)
-write_state(state, s)
+local stored, u = smart_store(g, s, new, now, used)
+write_state(usage, s, id, u)
 if not stored then
   redis.call('DEL', requests .. request)
   return -1

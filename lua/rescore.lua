@@ -10,12 +10,11 @@ local partitions = ARGV[1]  -- int: how many partitions this client believes in
 local limit      = ARGV[2]  -- int: about how many entries to look at in this call
 
 --@include clock
---@include state
 --@include stale
---@include usage
+--@include write_state
 --@include policy
 local FIRST = {adaptive = 0.7, cost = 1, windowed = 0.1}  -- of s.rate, where it is learned
-local s = read_state(state, partitions)
+local s = read_state(usage, partitions)
 if not s then return stale() end
 local pass = redis.call('HMGET', state, 'scored', 'rescoring', 'rescored', 'span_ms')
 if pass[1] == s.policy then return {0, 0} end
@@ -37,13 +36,15 @@ for i = 1, #scan[2], 2 do
   local recency = s.policy == 'gdsf' and s.r or s.r - age
   -- Some policies do not keep F; what they leave behind is far below any clock.
   if u.f < s.t - 1000 then u.f = s.t + math.log(1 + u.count) / math.log(2) end
-  u.mark, u.at = '', u.last / 1000
+  u.mark, u.at = '-', u.last / 1000
   local points = policy_score({policy = s.policy, tick = u.last * 1000, r = recency}, u)
-  redis.call('ZADD', score, 'XX', points, id)
-  redis.call('HSET', usage, id, format_usage(u))
+  if id ~= '*' then
+    redis.call('ZADD', score, 'XX', points, id)
+    redis.call('HSET', usage, id, format_usage(u))
+  end
 end
 local done = scan[1] == '0'
 redis.call('HSET', state, 'scored', done and s.policy or pass[1] or '', 'rescoring', done and '' or s.policy,
   'rescored', scan[1], 'span_ms', span)
-write_state(state, s)
+write_state(usage, s)
 return {#scan[2] / 2, done and 0 or 1}

@@ -2,21 +2,21 @@
 -- events and history stay.
 -- Returns {how many, 1 if more are left else 0}.
 --@include smart_keys
-local learned    = KEYS[13]           -- zset: key id and key -> last observation
-local successors = KEYS[14]           -- prefix of the sets of successors
-local soon       = KEYS[15]           -- prefix of the sets of keys soon after
-local voided     = KEYS[16]           -- zset: key id -> fence at which it was invalidated
+local learned    = KEYS[12]           -- zset: key id and key -> last observation
+local successors = KEYS[13]           -- prefix of the sets of successors
+local soon       = KEYS[14]           -- prefix of the sets of keys soon after
+local voided     = KEYS[15]           -- zset: key id -> fence at which it was invalidated
+local state      = KEYS[16]           -- hash: shared config, rare counters
 local limit      = tonumber(ARGV[2])  -- int: entries to remove in this call
 
 --@include clock
---@include state
 --@include stale
 --@include emit
---@include usage
+--@include write_state
 --@include edges
 --@include smart_remove
 --@include void
-local s = read_state(state, partitions)
+local s = read_state(usage, partitions)
 if not s then return stale() end
 local _, us = clock()
 s.tick = math.max(us, s.tick + 1)
@@ -37,6 +37,6 @@ if not more then
   s.bytes = 0
   emit(events, s, 'EVICT', '', 'clear')
 end
-write_state(state, s)
+write_state(usage, s)
 void_all(state, voided)
 return {#removed, more and 1 or 0}

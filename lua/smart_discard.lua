@@ -7,13 +7,12 @@ local hash_id   = ARGV[4]  -- id of the hash of the entry that was read
 local counted   = ARGV[5]  -- '1': the read had been counted as a hit
 
 --@include clock
---@include state
 --@include stale
 --@include emit
---@include usage
+--@include write_state
 --@include edges
 --@include smart_remove
-local s = read_state(state, partitions)
+local s = read_state(usage, partitions)
 if not s then return stale() end
 local _, us = clock()
 s.tick = math.max(us, s.tick + 1)
@@ -31,5 +30,5 @@ if counted == '1' then
 end
 s.corrupt = s.corrupt + 1
 emit(events, s, 'MISS', key, 'corrupt entry')
-write_state(state, s)
+write_state(usage, s)
 return removed

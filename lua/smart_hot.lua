@@ -18,7 +18,7 @@ local scan = redis.call('HSCAN', usage, cursor, 'COUNT', step)
 local found = {}
 for i = 1, #scan[2], 2 do
   local hits = parse_usage(scan[2][i + 1]).count
-  if hits >= least then found[#found + 1] = {hits, scan[2][i], scan[2][i + 1]} end
+  if hits >= least and scan[2][i] ~= '*' then found[#found + 1] = {hits, scan[2][i], scan[2][i + 1]} end
 end
 table.sort(found, function(a, b) return a[1] > b[1] end)
 local reply = {scan[1]}

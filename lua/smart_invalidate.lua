@@ -1,23 +1,23 @@
 -- Remove every version of one key; what is being computed for it is void. Returns how many versions there were.
 --@include smart_keys
-local voided  = KEYS[13]  -- zset: key id -> fence at which it was invalidated
+local voided  = KEYS[12]  -- zset: key id -> fence at which it was invalidated
+local state   = KEYS[13]  -- hash: shared config, rare counters
 local id      = ARGV[2]   -- the key's id
 local details = ARGV[3]   -- the reason, for the event
 
 --@include clock
---@include state
 --@include stale
 --@include emit
---@include usage
+--@include write_state
 --@include edges
 --@include smart_remove
 --@include void
-local s = read_state(state, partitions)
+local s = read_state(usage, partitions)
 if not s then return stale() end
 local _, us = clock()
 s.tick = math.max(us, s.tick + 1)
 local dropped = smart_drop_key(g, s, id, details)
 s.invalidations = s.invalidations + dropped
-if dropped > 0 then write_state(state, s) end
+if dropped > 0 then write_state(usage, s) end
 void_mark(state, voided, {id})
 return dropped

@@ -4,21 +4,21 @@
 -- Returns {1 if more are left else 0, ids of the keys met (16 bytes each), key, its worth, ...}, the worth being what
 -- it cost to make (ms) times its uses.
 --@include smart_keys
-local voided        = KEYS[13]          -- zset: key id -> fence at which it was invalidated
+local voided        = KEYS[12]          -- zset: key id -> fence at which it was invalidated
+local state         = KEYS[13]          -- hash: shared config, rare counters
 local transitive    = ARGV[2]           -- '1': follow chains
 local limit         = tonumber(ARGV[3]) -- int: entries to remove in this call
 local roots, roots_at = ARGV, 4         -- list: ids of the keys that changed
 
 --@include clock
---@include state
 --@include stale
 --@include emit
---@include usage
+--@include write_state
 --@include edges
 --@include smart_remove
 --@include closure
 --@include void
-local s = read_state(state, partitions)
+local s = read_state(usage, partitions)
 if not s then return stale() end
 local _, us = clock()
 s.tick = math.max(us, s.tick + 1)
@@ -52,7 +52,7 @@ if limit > 0 and not more and transitive == '1' then
 end
 if dropped > 0 then
   s.invalidations = s.invalidations + dropped
-  write_state(state, s)
+  write_state(usage, s)
 end
 reply[1] = more and 1 or 0
 reply[2] = table.concat(met)

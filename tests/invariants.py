@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import packed
+
 from distcache.codec import unpack
 from distcache.config import EVENT_KINDS, SharedConfig
 from distcache.keys import hash_id, key_id, raw
@@ -63,11 +65,16 @@ class Partition:
     damaged: bool = False
     """Keys were removed or changed behind the cache's back."""
     state: dict[str, str] = field(init=False)
+    live: dict[str, str] = field(init=False)
+    """What of it the scripts read and change."""
     _sorted: dict[str, dict[bytes, Stored]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         stored = self.keys.get(b"state")
         self.state = {name.decode(): value.decode() for name, value in stored.value.items()} if stored else {}
+        live = self.one("usage", {}).get(packed.STATE)
+        self.live = packed.parse_state(live) if live else {}
+        self.state = self.live | self.state
 
     def one(self, name: str, default: Any) -> Any:
         stored = self.keys.get(name.encode())
@@ -90,8 +97,8 @@ class Partition:
         return self.one("score", {})
 
     @cached_property
-    def usage(self) -> dict[bytes, Usage]:
-        return {one: Usage.parse(text) for one, text in self.one("usage", {}).items()}
+    def usage(self) -> dict[bytes, packed.Usage]:
+        return packed.usages(self.one("usage", {}))
 
     @cached_property
     def deadline(self) -> dict[bytes, float]:
@@ -99,27 +106,11 @@ class Partition:
 
     @cached_property
     def edges(self) -> dict[bytes, list[bytes]]:
-        return {one: split(packed) for one, packed in self.one("edges", {}).items()}
+        return {one: split(ids) for one, ids in self.one("edges", {}).items()}
 
 
-@dataclass(frozen=True)
-class Usage:
-    count: int
-    last: int
-    size: int
-    cost: float
-    deadline: int
-    ttl: int
-    f: float
-
-    @classmethod
-    def parse(cls, text: bytes) -> Usage:
-        count, last, size, cost, deadline, ttl, f = text.split(b" ")
-        return cls(int(count), int(last), int(size), float(cost), int(deadline), int(ttl), float(f.rstrip(b"rw")))
-
-
-def split(packed: bytes) -> list[bytes]:
-    return [packed[at : at + ID] for at in range(0, len(packed), ID)]
+def split(ids: bytes) -> list[bytes]:
+    return [ids[at : at + ID] for at in range(0, len(ids), ID)]
 
 
 def problems(keyspace: Keyspace, *, lowered: bool = False, damaged: bool = False) -> list[str]:
@@ -159,7 +150,7 @@ def known_keys(part: Partition) -> Iterator[str]:
 
 def whole_state(part: Partition) -> Iterator[str]:
     """The config can be read, the clocks are numbers, the counters are whole and not negative."""
-    if not part.state:
+    if b"state" not in part.keys:
         if any(name in part.keys for name in (b"score", b"usage")):
             yield "there are entries and no state"
         return
@@ -181,6 +172,14 @@ def whole_state(part: Partition) -> Iterator[str]:
         yield f"capacity is {part.state['capacity']}"
 
 
+def one_config(part: Partition) -> Iterator[str]:
+    """What the scripts read of the config is what was agreed on."""
+    agreed = part.one("state", {})
+    for name in part.live.keys() & {name.decode() for name in agreed}:
+        if part.live[name] != agreed[name.encode()].decode():
+            yield f"{name} is agreed to be {agreed[name.encode()]!r}, and the scripts read {part.live[name]!r}"
+
+
 def requests(part: Partition) -> Iterator[str]:
     """The mark of a request is gone after a minute."""
     for request, stored in part.many("q:").items():
@@ -195,7 +194,8 @@ def stream(part: Partition) -> Iterator[str]:
     if len(events) > cap + STREAM_NODE and not part.lowered:
         yield f"there are {len(events)} events for a cap of {cap}"
     for _stamp, fields in events:
-        if set(fields) != {b"t", b"k", b"d"} or fields[b"t"].decode() not in EVENT_KINDS:
+        kind = next(iter(fields)).decode()
+        if kind not in EVENT_KINDS or not set(fields) <= {kind.encode(), b"d"}:
             yield f"an event is {fields}"
 
 
@@ -436,7 +436,7 @@ def voids(part: Partition) -> Iterator[str]:
 
 
 Rule = "Callable[[Partition], Iterator[str]]"
-COMMON = (known_keys, whole_state, requests, stream)
+COMMON = (known_keys, whole_state, one_config, requests, stream)
 SMART = (
     *(queue, entries, identity, deadlines, bounds, graph, relics, dependencies, versions),
     *(histories, lessons, nearby, ghosts),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import packed
 
 if TYPE_CHECKING:
     import redis
@@ -108,11 +110,12 @@ def _shift(pipe: Any, key: bytes, rest: bytes, stored: Stored, ms: int, policy: 
 
 
 def _earlier(text: bytes, ms: int) -> bytes:
-    count, last, size, cost, deadline, *rest = text.split(b" ")
-    due = int(deadline) and int(deadline) - ms
-    return b" ".join([count, b"%d" % (int(last) - ms), size, cost, b"%d" % due, *rest])
+    if len(text) != packed.USAGE_BYTES:  # the state
+        return text
+    use = packed.Usage.parse(text)
+    return replace(use, last=use.last - ms, deadline=use.deadline and use.deadline - ms).packed()
 
 
 def _record(record: bytes, ms: int) -> bytes:
-    tick, written, packed = record.split(b" ", 2)
-    return b"%b %d %b" % (tick, int(float(written)) - ms, packed)
+    tick, written, rest = record.split(b" ", 2)
+    return b"%b %d %b" % (tick, int(float(written)) - ms, rest)

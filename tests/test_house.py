@@ -229,6 +229,7 @@ def test_every_variable_is_local(name):
     """An assignment to a name that no `local`, `for` or parameter list declares makes a global."""
     whole = without_comments(expand(source_of(name)))
     whole = re.sub(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", "''", whole)
+    whole = re.sub(r",\n\s+", ", ", whole)  # a list goes on
     declared = set(re.findall(r"\bfunction (\w+)", whole))
     for names in re.findall(
         r"\blocal (?!function)([\w, ]+)|\bfor ([\w, ]+?) (?:=|in)\b|\bfunction ?\w*\(([\w, ]*)\)", whole

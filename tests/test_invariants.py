@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import packed
 import pytest
 
 from distcache.codec import pack
@@ -32,9 +35,13 @@ def client(smart, backend):
 
 
 def usage_of(client, one, **changes):
-    names = ("count", "last", "size", "cost", "deadline", "ttl", "f")
-    use = dict(zip(names, client.hget(PART.usage, one).decode().split(), strict=True), **changes)
-    client.hset(PART.usage, one, " ".join(map(str, use.values())))
+    client.hset(PART.usage, one, replace(packed.Usage.parse(client.hget(PART.usage, one)), **changes).packed())
+
+
+def state_of(client, **changes):
+    live = packed.parse_state(client.hget(PART.usage, packed.STATE))
+    client.hset(PART.usage, packed.STATE, packed.format_state(live | {k: str(v) for k, v in changes.items()}))
+    client.hset(PART.state, mapping=changes)
 
 
 def members(part_set, client):
@@ -49,17 +56,17 @@ PLANTED = {
     "a key that should pass": (lambda c: c.persist(PART.history + A), "not declared permanent"),
     "a permanent key that passes": (lambda c: c.expire(PART.score, 100), "is permanent and has a time to live"),
     "no state": (lambda c: c.delete(PART.state), "no state"),
-    "another share": (lambda c: c.hset(PART.state, "bound_entries", 5), "share of the whole"),
+    "another share": (lambda c: state_of(c, bound_entries=5), "share of the whole"),
     "a config that is none": (lambda c: c.hset(PART.state, "ttl_ms", "soon"), "unreadable"),
-    "a negative counter": (lambda c: c.hset(PART.state, "misses", -1), "misses is -1"),
-    "half a hit": (lambda c: c.hset(PART.state, "hits", 1.5), "hits is 1.5"),
-    "a clock that is no number": (lambda c: c.hset(PART.state, "t", "nan"), "t is nan"),
-    "a rate out of range": (lambda c: c.hset(PART.state, "rate", 3), "out of its range"),
-    "a capacity of none": (lambda c: c.hset(PART.state, "capacity", 0), "capacity is 0"),
+    "a negative counter": (lambda c: state_of(c, misses=-1), "misses is -1"),
+    "half a hit": (lambda c: state_of(c, hits=1.5), "hits is 1.5"),
+    "a clock that is no number": (lambda c: state_of(c, t="nan"), "t is nan"),
+    "a rate out of range": (lambda c: state_of(c, rate=3), "out of its range"),
+    "a capacity of none": (lambda c: state_of(c, capacity=0), "capacity is 0"),
     "a mark that stays": (lambda c: c.set(PART.requests + b"1", 1, ex=1000), "the mark of request"),
-    "an event of another kind": (lambda c: c.xadd(PART.events, {"t": "PARTY", "k": "a", "d": ""}), "an event is"),
-    "an event without a key": (lambda c: c.xadd(PART.events, {"t": "HIT"}), "an event is"),
-    "too many events": (lambda c: c.hset(PART.state, "event_cap", 1) or many_events(c), "events for a cap"),
+    "an event of another kind": (lambda c: c.xadd(PART.events, {"PARTY": "a"}), "an event is"),
+    "an event that says more": (lambda c: c.xadd(PART.events, {"HIT": "a", "x": "y"}), "an event is"),
+    "too many events": (lambda c: state_of(c, event_cap=1) or many_events(c), "events for a cap"),
     # entries
     "a score without usage": (lambda c: c.hdel(PART.usage, A), "is only in score"),
     "usage without a score": (lambda c: c.zrem(PART.score, A), "is only in usage"),
@@ -79,9 +86,9 @@ PLANTED = {
     "a time to live without a deadline": (lambda c: usage_of(c, A, ttl=5), "and the time to live 5"),
     "a key that goes too early": (lambda c: c.pexpire(PART.entry(B), 5000), "before its deadline"),
     "a key that should stay": (lambda c: c.pexpire(PART.entry(A), 500_000), "stays, and its key has"),
-    "sizes that do not add up": (lambda c: c.hincrby(PART.state, "bytes", 1), "the sizes add up to"),
-    "too many entries": (lambda c: c.hset(PART.state, mapping={"bound_entries": 1, "max_entries": 1}), "are allowed"),
-    "too many bytes": (lambda c: c.hset(PART.state, mapping={"bound_bytes": 2, "max_bytes": 2}), "bytes where 2"),
+    "sizes that do not add up": (lambda c: state_of(c, bytes=1), "the sizes add up to"),
+    "too many entries": (lambda c: state_of(c, bound_entries=1, max_entries=1), "are allowed"),
+    "too many bytes": (lambda c: state_of(c, bound_bytes=2, max_bytes=2), "bytes where 2"),
     # the graph
     "an edge that the other end does not know": (lambda c: c.srem(PART.dependents + B, A), "which does not know"),
     "a dependent that does not know": (lambda c: c.sadd(PART.dependents + C, OLD), "has the dependent"),
@@ -113,7 +120,7 @@ PLANTED = {
     "too many versions": (lambda c: c.rpush(PART.versions + A, b"12345678"), "older versions"),
     "a history not listed": (lambda c: c.zrem(PART.histories, A), "is not listed"),
     "a history that stays": (lambda c: c.pexpire(PART.history + A, 10**11), "stays for"),
-    "a long history": (lambda c: c.hset(PART.state, "history", 1), "has 2 records"),
+    "a long history": (lambda c: state_of(c, history=1), "has 2 records"),
     "a history out of order": (lambda c: c.lmove(PART.history + A, PART.history + A, "LEFT", "RIGHT"), "out of order"),
     "a record that is none": (lambda c: c.rpush(PART.history + A, "1 1 x"), "histories"),
     "too many histories": (lambda c: c.zadd(PART.histories, {bytes([n]): 1 for n in range(30)}), "histories"),

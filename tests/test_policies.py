@@ -7,9 +7,9 @@ import random
 from itertools import islice
 from pathlib import Path
 
+import packed
 import pytest
 from conftest import smart_on
-from invariants import Usage
 from servers import binaries
 
 from distcache.codec import pack
@@ -94,7 +94,7 @@ class Wire:
 
 def evictions(backend):
     """Keys in the order of their eviction, from the events."""
-    return [key_id(fields[b"k"]) for _stamp, fields in backend.client.xrange(PART.events)]
+    return [key_id(fields[b"EVICT"]) for _stamp, fields in backend.client.xrange(PART.events)]
 
 
 def replay(model, requests, chance):
@@ -149,9 +149,9 @@ def test_lua_and_model_agree(real, opener, tmp_path, policy, workload, bounded_b
     held = dict(real.client.zrange(PART.score, 0, -1, withscores=True))
     assert held.keys() == model.entries.keys()
     if isinstance(model, MODELS["adaptive"]):
-        state = {name.decode(): value for name, value in real.client.hgetall(PART.state).items()}
+        now = state(real)
         wanted = {"t": model.t, "r": model.r, "rate": model.learned, "p1": model.p1}
-        assert {name: float(state[name]) for name in wanted} == wanted
+        assert {name: float(now[name]) for name in wanted} == wanted
         scores = {key: (-1.0 if entry.window else entry.score) for key, entry in model.entries.items()}
         assert {key: max(points, -1.0) if policy == "windowed" else points for key, points in held.items()} == scores
 
@@ -162,11 +162,12 @@ def test_each_policy_has_its_model():
 
 
 def usages(backend):
-    return {one: Usage.parse(text) for one, text in backend.client.hgetall(PART.usage).items()}
+    return packed.usages(backend.client.hgetall(PART.usage))
 
 
 def state(backend):
-    return {name.decode(): value.decode() for name, value in backend.client.hgetall(PART.state).items()}
+    agreed = {name.decode(): value.decode() for name, value in backend.client.hgetall(PART.state).items()}
+    return agreed | packed.parse_state(backend.client.hget(PART.usage, packed.STATE))
 
 
 def filled(backend, smart, policy):
@@ -209,6 +210,8 @@ def test_the_next_client_ends_what_another_has_begun(real, opener, tmp_path):
     smart = smart_on(real, opener, tmp_path)
     _cache, wire = filled(real, smart, "lru")
     real.client.hset(PART.state, "policy", "adaptive")
+    live = packed.parse_state(real.client.hget(PART.usage, packed.STATE)) | {"policy": "adaptive"}
+    real.client.hset(PART.usage, packed.STATE, packed.format_state(live))
     slots = (PART.state, PART.score, PART.usage, PART.ghost, PART.ghost_old, "1", 50)
     looked_at, more = real.client.evalsha(real.client.script_load(RESCORE.text), 5, *slots)
     assert 50 <= looked_at < 400

@@ -53,7 +53,10 @@ class ContentOps:
         self.ambiguous = ambiguous
         self._shape = str(keyspace.count)
         self._slots = [_slots(partition, self._shape) for partition in keyspace.partitions]
-        self._get = [GET.starting(*_OF_A_GET, **slots) for slots in self._slots]
+        self._get = [
+            GET.starting(*_OF_A_GET, state=part.state, **slots)
+            for part, slots in zip(keyspace.partitions, self._slots, strict=True)
+        ]
         self._decoders = [partial(_found, partition.number) for partition in keyspace.partitions]
 
     @property
@@ -150,7 +153,13 @@ class ContentOps:
 
     def discard(self, found: Found) -> Op[bool]:
         """Report an entry that could not be decoded: the hit is taken back, and it is removed if it is still there."""
-        values = DISCARD.bind(**self._slots[found.part], id=found.id, seen=found.written, level=found.level)
+        values = DISCARD.bind(
+            **self._slots[found.part],
+            state=self.partitions[found.part].state,
+            id=found.id,
+            seen=found.written,
+            level=found.level,
+        )
         return Op(DISCARD, values, bool)
 
     def tidy(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
@@ -163,13 +172,14 @@ class ContentOps:
 
     def stats(self, part: Partition) -> Op[dict[str, str]]:
         """What one partition holds and has counted."""
-        return Op(STATS, STATS.bind(state=part.state, score=part.score, partitions=self._shape), _stats)
+        return Op(
+            STATS, STATS.bind(state=part.state, score=part.score, usage=part.usage, partitions=self._shape), _stats
+        )
 
 
 def _slots(part: Partition, shape: str) -> dict[str, Any]:
     """What lua/include/content_keys.lua wants."""
     return {
-        "state": part.state,
         "score": part.score,
         "usage": part.usage,
         "deadline": part.deadline,

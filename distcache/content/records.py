@@ -77,10 +77,10 @@ def summary(parts: list[dict[str, str]]) -> dict[str, Any]:
         return round(sum(float(part.get(name, 0)) for part in parts))
 
     hits, misses = total("hits"), total("misses")
+    inexact = {level: total(level) for level in ("normalized_hits", "prefix_hits")}
     return {
-        "exact_hits": total("exact_hits"),
-        "normalized_hits": total("normalized_hits"),
-        "prefix_hits": total("prefix_hits"),
+        "exact_hits": hits - sum(inexact.values()),
+        **inexact,
         "total_hits": hits,
         "misses": misses,
         "evictions": total("evictions"),

@@ -123,7 +123,7 @@ def _head(op: Continued[Any], *, plain: bool) -> bytes:
 
 def load(script: Script, *, plain: bool) -> Command:
     """SCRIPT LOAD rather than EVAL: servers may evict what EVAL has brought."""
-    return (b"SCRIPT", b"LOAD", script.source if plain else script.text)
+    return (b"SCRIPT", b"LOAD", script.plain if plain else script.text)
 
 
 def new_reader() -> Any:

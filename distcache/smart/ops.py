@@ -154,7 +154,9 @@ class SmartOps:
         one = key_id(key)
         part = self.keyspace.of(one)
         return Op(
-            INVALIDATE, INVALIDATE.bind(**self._slots[part.number], voided=part.voided, id=one, details=details), int
+            INVALIDATE,
+            INVALIDATE.bind(**self._slots[part.number], voided=part.voided, state=part.state, id=one, details=details),
+            int,
         )
 
     def invalidate_dependents(
@@ -167,6 +169,7 @@ class SmartOps:
         values = INVALIDATE_DEPENDENTS.bind(
             **self._slots[part.number],
             voided=part.voided,
+            state=part.state,
             transitive="1" if transitive else "",
             limit=limit,
             roots=ids,
@@ -179,7 +182,13 @@ class SmartOps:
 
     def clear(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
         """Remove entries and what was learned: (how many entries, more to do)."""
-        learned = {"learned": part.learned, "successors": part.successors, "soon": part.soon, "voided": part.voided}
+        learned = {
+            "learned": part.learned,
+            "successors": part.successors,
+            "soon": part.soon,
+            "voided": part.voided,
+            "state": part.state,
+        }
         values = CLEAR.bind(**self._slots[part.number], **learned, limit=limit)
         return Op(CLEAR, values, _count_and_more)
 
@@ -197,7 +206,6 @@ class SmartOps:
         one = key_id(key)
         part = self.keyspace.of(one)
         values = TOUCH.bind(
-            state=part.state,
             score=part.score,
             usage=part.usage,
             deadline=part.deadline,
@@ -284,7 +292,6 @@ class SmartOps:
     def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
         """Record reads that near caches answered: (entry id, how often), all of the partition, the last used last."""
         values = TOUCHES.bind(
-            state=part.state,
             score=part.score,
             usage=part.usage,
             deadline=part.deadline,
@@ -351,6 +358,7 @@ class SmartOps:
             score=part.score,
             learned=part.learned,
             relics=part.relics,
+            usage=part.usage,
             partitions=self._shape,
         )
         return Op(STATS, values, _stats)
@@ -359,7 +367,6 @@ class SmartOps:
 def _slots(part: Partition, shape: str) -> dict[str, Any]:
     """What lua/include/smart_keys.lua wants."""
     return {
-        "state": part.state,
         "score": part.score,
         "usage": part.usage,
         "deadline": part.deadline,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from distcache.codec import unpack
@@ -11,6 +12,9 @@ from distcache.keys import unraw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_USAGE_BYTES = 47
+_COST = Struct("<d")
 
 
 @dataclass(slots=True)  # not frozen: that would make each of them four times as slow to make
@@ -44,9 +48,11 @@ class Usage:
 
     @classmethod
     def decode(cls, text: bytes) -> Usage:
-        """From the stored string."""
-        count, last, size, cost, deadline, _ttl, _frequency = text.split()
-        return cls(int(count), int(last), int(size), float(cost), int(deadline))
+        """From the stored record; one that is none of ours says that it has long expired."""
+        if len(text) != _USAGE_BYTES:
+            return cls(0, 0, 0, 0.0, 1)
+        count, last, size, expires = (int.from_bytes(text[at : at + 6], "little") for at in (0, 6, 12, 26))
+        return cls(count, last, size, *_COST.unpack_from(text, 18), expires)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +185,12 @@ class Dump:
 
 def event(row: Sequence[Any]) -> dict[str, Any]:
     """One event in the original's form, from an entry of the stream."""
-    stamp, pairs = row
-    fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    stamp, (kind, key, *details) = row
     return {
-        "type": fields[b"t"].decode(),
-        "key": unraw(fields[b"k"]),
+        "type": kind.decode(),
+        "key": unraw(key),
         "timestamp": int(stamp.split(b"-")[0]),
-        "details": unraw(fields[b"d"]),
+        "details": unraw(details[1]) if details else "",
     }
 
 

@@ -112,6 +112,7 @@ class QueueOps:
             **self.smart.new_slots(**values),
             stream=slip.partition.queue_low if slip.low else slip.partition.queue,
             tasks=slip.partition.tasks,
+            state=slip.partition.state,
             voided=slip.partition.voided,
             entry=slip.entry,
             task=slip.task,

@@ -9,7 +9,7 @@
 local GHOSTS = {adaptive = 1.25, cost = 1.25, windowed = 2}  -- keys in one generation, in C
 
 local function ghost_add(g, s, id, u)
-  if not LIFE[s.policy] then return end
+  if not policy_life(s) then return end
   local kind
   if s.policy == 'windowed' then
     kind = u.mark == 'w' and 1 or 0
@@ -55,17 +55,17 @@ local function ghost_take(g, s, id)
 end
 
 local function ghost_recall(g, s, id, u, old)
-  u.f, u.mark = s.t - 2000, ''
-  if not LIFE[s.policy] then return end
+  u.f, u.mark = s.t - 2000, '-'
+  if not policy_life(s) then return end
   local known = old and old.f or ghost_take(g, s, id)
   u.f = known or u.f
   policy_count(s, u)
   if s.policy ~= 'windowed' then
-    u.mark = known and 'r' or ''
+    u.mark = known and 'r' or '-'
   elseif not (old and old.mark ~= 'w') then
     local _, least
     if known then _, least = window_least(g) end
-    u.mark = known and window_passes(u, least) and '' or 'w'
+    u.mark = known and window_passes(u, least) and '-' or 'w'
   end
 end
 

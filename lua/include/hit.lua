@@ -1,4 +1,5 @@
--- hit(g, s, id, u, now): one use of an entry: count, recency, score, and with sliding expiry a later deadline.
+-- hit(g, s, id, u, now): one use of an entry: count, recency, score, and with sliding expiry a later deadline. The caller
+-- writes `u` back.
 local function hit(g, s, id, u, now)
   policy_request(s, 'hit', u.size)
   u.count = u.count + 1
@@ -12,7 +13,6 @@ local function hit(g, s, id, u, now)
       redis.call('PEXPIRE', g.entries .. id, 2 * u.ttl + 120000)
     end
   end
-  redis.call('HSET', g.usage, id, format_usage(u))
   -- In the window, a use is counted and the order of arrival stays.
   if u.mark ~= 'w' or s.policy ~= 'windowed' then redis.call('ZADD', g.score, policy_score(s, u), id) end
 end

@@ -1,19 +1,24 @@
--- read_hot(key, partitions), write_hot(key, s): what a read needs of the state, and what it changes. See `state` for
--- all of it: reading and writing everything would cost a get as much as the rest of it.
-local function read_hot(key, partitions)
-  local v = redis.call('HMGET', key, 'partitions', 'policy', 'events', 'event_cap', 'sliding', 'tick', 'capacity', 't',
-    'r', 'rate', 'asked', 'hits', 'misses', 'saved_ms', 'bound_bytes',
-    'bound_entries')
-  if v[1] ~= partitions then return nil end
-  return {
-    policy = v[2], events = v[3], event_cap = v[4], sliding = tonumber(v[5]), tick = tonumber(v[6]),
-    capacity = tonumber(v[7]), t = tonumber(v[8]), r = tonumber(v[9]), rate = tonumber(v[10]),
-    asked = tonumber(v[11]), hits = tonumber(v[12]) or 0, misses = tonumber(v[13]) or 0,
-    saved_ms = tonumber(v[14]) or 0, bound_bytes = tonumber(v[15]), bound_entries = tonumber(v[16]),
-  }
-end
+-- The state of a partition: its config as scripts read it, the policy's clocks, the counters, in one packed record. It
+-- stands in the hash `usage` under the name '*', so that one call reads it with the record of the entry that a script is
+-- about, and one writes both: a call costs as much as all the arithmetic of a hit. This is what every read needs and
+-- changes; the rest of the record, s.cold, is for `state`. The config is agreed on in the hash `state` (see lua/open.lua),
+-- which also has the counters that change rarely.
+--
+-- read_hot(usage, partitions, id): the state, and the usage record of an entry (false if there is none); nil when this
+-- client does not know the config as it is (flushed, or made anew with other partitions).
+local HOT = '<dddddddddddddBc0Bc0Bc0'
 
-local function write_hot(key, s)
-  redis.call('HSET', key, 'tick', s.tick, 't', s.t, 'r', s.r, 'asked', s.asked, 'hits', s.hits, 'misses', s.misses,
-    'saved_ms', s.saved_ms)
+local function read_hot(usage, partitions, id)
+  local found = redis.call('HMGET', usage, '*', id or '*')
+  local packed = found[1]
+  -- A text that is none of ours is as good as none.
+  if not packed or #packed < 195 then return nil end
+  local sliding, tick, capacity, t, r, rate, asked, hits, misses, saved_ms, bound_bytes, bound_entries, event_cap,
+    count, policy, events, rest = struct.unpack(HOT, packed)
+  if count ~= partitions then return nil end
+  return {
+    sliding = sliding, tick = tick, capacity = capacity, t = t, r = r, rate = rate, asked = asked, hits = hits,
+    misses = misses, saved_ms = saved_ms, bound_bytes = bound_bytes, bound_entries = bound_entries,
+    event_cap = event_cap, partitions = count, policy = policy, events = events, cold = string.sub(packed, rest),
+  }, found[2]
 end

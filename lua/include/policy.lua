@@ -7,16 +7,19 @@
 --   lru       the tick of the access
 --   lru_freq  0.3 * hits + 0.001 * last access (s): the order of 0.3 * hits - 0.001 * idle seconds, made static
 --
--- LIFE names those that count by F: h, a count weighs half after h times C requests. There s.t is the clock T; s.r the
+-- policy_life says which count by F: its h, a count weighs half after h times C requests. There s.t is the clock T; s.r the
 -- recency clock R, s.rate its speed, which is learned (windowed: s.rate is the window's share of C); s.p1 the share of
 -- victims that had been used once (windowed: that left the window). gdsf keeps L in s.r.
 -- distcache/policies.py says the same in Python, with the sources; a test runs both on the same requests.
-local LIFE = {adaptive = 16, cost = 16, windowed = 8}
+local function policy_life(s)
+  local policy = s.policy
+  return (policy == 'adaptive' or policy == 'cost') and 16 or policy == 'windowed' and 8
+end
 
 -- policy_request(s, kind, size): time goes on. It is counted in requests: a 'hit', a 'miss', and a 'put' that answers no
 -- miss. A miss does not know its size, so the clock of bytes goes on when it is answered.
 local function policy_request(s, kind, size)
-  local life = LIFE[s.policy]
+  local life = policy_life(s)
   local counts, bytes = true, s.policy == 'cost' and s.capacity < s.bound_entries
   if kind == 'miss' then
     s.asked = math.min(s.asked + 1, 64)
@@ -32,7 +35,7 @@ end
 
 -- policy_count(s, u): the entry is accessed now.
 local function policy_count(s, u)
-  if LIFE[s.policy] then u.f = s.t + math.log(1 + 2 ^ (u.f - s.t)) / math.log(2) end
+  if policy_life(s) then u.f = s.t + math.log(1 + 2 ^ (u.f - s.t)) / math.log(2) end
 end
 
 -- policy_score(s, u): the score of an entry that was just accessed; u.count is up to date.

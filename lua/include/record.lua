@@ -2,11 +2,11 @@
 -- by length and age, their number by four times the entries.
 local function add_record(records, histories, s, id, written, record)
   local list = records .. id
-  redis.call('LPUSH', list, string.format('%.17g %.17g ', s.tick, written) .. record)
-  redis.call('LTRIM', list, 0, s.history - 1)
+  local length = redis.call('LPUSH', list, string.format('%d %d ', s.tick, written) .. record)
+  if length > s.history then redis.call('LTRIM', list, 0, s.history - 1) end
   redis.call('PEXPIRE', list, s.history_age_ms)
   redis.call('ZADD', histories, s.tick, id)
-  local over = redis.call('ZCARD', histories) - 4 * s.bound_entries
+  local over = length == 1 and redis.call('ZCARD', histories) - 4 * s.bound_entries or 0
   if over > 0 then
     for _, oldest in ipairs(redis.call('ZRANGE', histories, 0, math.min(over, 8) - 1)) do
       redis.call('ZREM', histories, oldest)

@@ -1,21 +1,23 @@
--- smart_find(g, id, key, wanted, wanted_id, now): the live entry of a key, or of one version of it.
--- Returns its id, usage and {output, hash, key, grace (ms), 'predicted' if a predicted task made it}, and when it expires
--- (ms, 0 for never); else the reason why not. The grace is the end of its life in which it only stands in for a compute
--- that fails.
-local function smart_find(g, id, key, wanted, wanted_id, now)
-  local entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k', 'g', 'p')
+-- smart_find(g, id, key, wanted, wanted_id, now, used): the live entry of a key, or of one version of it. `used` is the
+-- usage record of `id`, if the caller has it.
+-- Returns its id, usage, {output, hash, key}, when it expires (ms, 0 for never), and its grace (ms): the end of its life,
+-- in which it only stands in for a compute that fails. Else the reason why there is none.
+local function smart_find(g, id, key, wanted, wanted_id, now, used)
+  local entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k')
   if wanted ~= '' and entry[2] ~= wanted then
     -- An older version may outlive the latest one.
     local latest = entry[2]
-    id = id .. wanted_id
-    entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k', 'g', 'p')
+    id, used = id .. wanted_id, nil
+    entry = redis.call('HMGET', g.entries .. id, 'o', 'h', 'k')
     if entry[2] ~= wanted then return latest and 'hash mismatch' or 'not found' end
   end
   if entry[3] ~= key then return 'not found' end
-  local text = redis.call('HGET', g.usage, id)
-  if not text then return 'not found' end
-  local u = parse_usage(text)
-  local expires = u.deadline > 0 and u.deadline - (tonumber(entry[4]) or 0) or 0
-  if u.deadline > 0 and expires <= now then return 'expired' end
-  return id, u, entry, expires
+  used = used or redis.call('HGET', g.usage, id)
+  if not used then return 'not found' end
+  local u = parse_usage(used)
+  if u.deadline == 0 then return id, u, entry, 0, 0 end
+  local grace = tonumber(redis.call('HGET', g.entries .. id, 'g') or 0)
+  local expires = u.deadline - grace
+  if expires <= now then return 'expired' end
+  return id, u, entry, expires, grace
 end

@@ -1,8 +1,8 @@
 -- What a put says about an output, for the scripts that store one: slots after those of smart_keys, and `new`, which
 -- names them.
-local requests  = KEYS[13]            -- prefix of the marks of requests that took effect
-local histories = KEYS[14]            -- zset: key id -> last write
-local records   = KEYS[15]            -- prefix of the lists of records
+local requests  = KEYS[12]            -- prefix of the marks of requests that took effect
+local histories = KEYS[13]            -- zset: key id -> last write
+local records   = KEYS[14]            -- prefix of the lists of records
 local request   = ARGV[2]             -- id of this request; a repeat carries the same
 local id        = ARGV[3]             -- the key's id
 local key       = ARGV[4]             -- the key itself

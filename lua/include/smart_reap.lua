@@ -1,10 +1,13 @@
--- smart_reap(g, s, now, limit): remove up to `limit` entries whose deadline has passed; returns how many.
-local function smart_reap(g, s, now, limit)
+-- smart_reap(g, s, now, limit, spared): remove up to `limit` entries whose deadline has passed, but for the one that is
+-- being replaced; returns how many had.
+local function smart_reap(g, s, now, limit, spared)
   local due = redis.call('ZRANGEBYSCORE', g.deadline, '-inf', now, 'LIMIT', 0, limit)
   for _, id in ipairs(due) do
-    smart_drop(g, s, id, 'expired')
-    redis.call('ZREM', g.deadline, id)
-    s.expirations = s.expirations + 1
+    if id ~= spared then
+      smart_drop(g, s, id, 'expired')
+      redis.call('ZREM', g.deadline, id)
+      s.expirations = s.expirations + 1
+    end
   end
   return #due
 end

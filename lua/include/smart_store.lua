@@ -1,11 +1,10 @@
--- smart_store(g, s, new, now): store an output: replace or keep older versions, evict what must go, index, record,
--- tell. True; false when the cache could never hold it (older values go too). The caller has counted the tick, and
--- writes the state back.
+-- smart_store(g, s, new, now, used): store an output: replace or keep older versions, evict what must go, index, record,
+-- tell. `used` is the usage record that the key has so far. True, and the use of the entry; false when the cache could
+-- never hold it (older values go too). The caller has counted the tick, and writes the state and the use.
 --@include clock
---@include state
+--@include write_state
 --@include stale
 --@include emit
---@include usage
 --@include policy
 --@include ghost
 --@include edges
@@ -16,7 +15,7 @@
 --@include forget_relics
 --@include demote
 --@include record
-local function smart_store(g, s, new, now)
+local function smart_store(g, s, new, now, used)
   local id, entry = new.id, g.entries .. new.id
   if new.size > s.bound_bytes then
     smart_drop_key(g, s, id, 'replaced by a value over the limit')
@@ -24,21 +23,30 @@ local function smart_store(g, s, new, now)
   end
   policy_request(s, 'put', new.size)
 
-  local old = nil
-  local before = redis.call('HGET', entry, 'h')
-  if before and before ~= new.hash and s.versions > 1 then
-    demote(g, id)
-  else
-    old = smart_remove(g, s, id)
+  local old = used and parse_usage(used) or nil
+  if s.versions > 1 then
+    local before = redis.call('HGET', entry, 'h')
+    if before and before ~= new.hash then
+      demote(g, id)
+      old = nil
+    end
   end
   -- Before anything else goes: what this output depends on leaves its edges behind, if it goes to make room.
   relink(g, id, new.links)
-  smart_reap(g, s, now, 8)
-  if redis.call('EXISTS', entry .. new.hash_id) == 1 then smart_drop(g, s, id .. new.hash_id, 'replaced') end
-  trim_versions(g, s, id, s.versions - 1)
+  smart_reap(g, s, now, 8, id)
+  if redis.call('LLEN', g.versions .. id) > 0 then
+    if redis.call('EXISTS', entry .. new.hash_id) == 1 then smart_drop(g, s, id .. new.hash_id, 'replaced') end
+    trim_versions(g, s, id, s.versions - 1)
+  end
+
+  -- A value is replaced in place, unless what makes room must not see it.
+  if old then s.bytes = s.bytes - old.size end
+  local others = redis.call('ZCARD', g.score) - (old and 1 or 0)
+  local room = others < s.bound_entries and s.bytes + new.size <= s.bound_bytes and s.policy ~= 'windowed'
+  if old and not room then redis.call('ZREM', g.score, id) end
   local u = {count = 0, last = now, size = new.size, cost = new.cost, deadline = 0}
   ghost_recall(g, s, id, u, old)
-  smart_evict(g, s, 1, new.size, 1000000, u)
+  if not room then smart_evict(g, s, 1, new.size, 1000000, u) end
 
   local written = now
   u.ttl = new.ttl_ms == '' and s.ttl_ms or tonumber(new.ttl_ms)
@@ -48,23 +56,27 @@ local function smart_store(g, s, new, now)
     u.at = u.last / 1000
   end
   redis.call('HSET', entry, 'k', new.key, 'h', new.hash, 'i', new.hash_id, 'o', new.output, 'm', new.meta,
-    't', written, 'w', s.tick)
-  if new.origin ~= '' then redis.call('HSET', entry, 'p', new.origin) end
+    't', written, 'w', s.tick, 'p', new.origin)
   if u.ttl > 0 then
-    if new.grace_ms > 0 then
-      redis.call('HSET', entry, 'g', new.grace_ms)
-      u.ttl = u.ttl + new.grace_ms
-    end
+    redis.call('HSET', entry, 'g', new.grace_ms)
+    u.ttl = u.ttl + new.grace_ms
     u.deadline = now + u.ttl
     redis.call('ZADD', g.deadline, u.deadline, id)
     redis.call('PEXPIRE', entry, 2 * u.ttl + 120000)
+  elseif old and old.deadline > 0 then
+    redis.call('ZREM', g.deadline, id)
+    redis.call('PERSIST', entry)
   end
   redis.call('ZADD', g.score, policy_score(s, u), id)
-  redis.call('HSET', g.usage, id, format_usage(u))
   s.bytes = s.bytes + new.size
-  forget_relics(g, s)
   if s.history > 0 then add_record(new.records, new.histories, s, id, written, new.record) end
   s.writes = s.writes + 1
   emit(g.events, s, 'WRITE', new.key, string.format('size=%d, compile_time=%.0fms', new.size, new.cost))
-  return true
+  if g.relic_left then
+    -- What goes with a relic may be this very entry.
+    redis.call('HSET', g.usage, id, format_usage(u))
+    forget_relics(g, s)
+    if not redis.call('ZSCORE', g.score, id) then u = nil end
+  end
+  return true, u
 end

@@ -23,7 +23,7 @@ local function window_over(g, s, incoming)
 end
 
 local function window_move(g, s, id, u)
-  u.mark = ''
+  u.mark = '-'
   redis.call('ZADD', g.score, math.max(0, u.f), id)
   redis.call('HSET', g.usage, id, format_usage(u))
   s.inside = s.inside - 1

@@ -1,23 +1,13 @@
--- content_find(g, q, now, bury): the look-up chain. Returns level, id, usage, {check, digest of the signature, tick of
--- the write, encoded signature}; or 'ambiguous'; or 'absent'.
---   q: id, check (SHA-256 of the normalized text or the key), stem (what begins the members that match), levels (which
---   steps to take: 'e'xact, 'n'ormalized, 'p'refix), ambiguous ('miss' or 'newest').
+-- content_search(g, q, now, bury): the look-up chain behind the exact step. Returns level, id, usage and entry (see
+-- `content_live`); or 'ambiguous'; or 'absent'.
+--   q: check (SHA-256 of the normalized text or the key), stem (what begins the members that match), levels (which steps
+--   to take: 'n'ormalized, 'p'refix), ambiguous ('miss' or 'newest').
 --   bury: what to do with the dead that are met, nil to pass them by.
 --
 -- Several live entries may match a step. Of those with an equal normalized text, the one written last is taken. Of those
 -- that begin with the query too, if all carry the same signature; otherwise the query is ambiguous, and only a caller
 -- that asks for the newest gets one. No more than MOST are looked at: beyond, a query counts as ambiguous.
 local MOST = 1000
-
-local function content_live(g, id, now, bury, member)
-  local text = redis.call('HGET', g.usage, id)
-  local u = text and parse_usage(text)
-  local expired = u and u.deadline > 0 and u.deadline <= now
-  local entry = u and not expired and redis.call('HMGET', g.entries .. id, 'v', 'd', 'w', 's')
-  if entry and entry[1] then return u, entry end
-  if bury and (u or member) then bury(id, expired, member) end
-  return nil
-end
 
 -- The entry written last among those of a range. `check`: only those with this one. `same`: all must carry the same
 -- signature, else 'ambiguous'.
@@ -27,7 +17,8 @@ local function content_newest(g, q, now, bury, from, to, check, same)
   for member in content_range(g.prefixes, from, to) do
     local one, used, found = string.sub(member, -16), nil, nil
     -- A shorter stretch is in the range only because the bytes behind it happen to go on like the query.
-    if #member - 17 >= #q.stem then used, found = content_live(g, one, now, bury, member) end
+    if #member - 17 >= #q.stem then used, found = content_live(g, one, now) end
+    if bury and not used and found then bury(one, found == 'expired', member) end
     if used and (not check or found[1] == check) then
       seen = seen + 1
       if same and (seen > MOST or (entry and entry[2] ~= found[2])) then return 'ambiguous' end
@@ -38,12 +29,8 @@ local function content_newest(g, q, now, bury, from, to, check, same)
   return id, u, entry
 end
 
-local function content_find(g, q, now, bury)
+local function content_search(g, q, now, bury)
   local id, u, entry
-  if string.find(q.levels, 'e') then
-    u, entry = content_live(g, q.id, now, bury)
-    if u and entry[1] == q.check then return 'exact', q.id, u, entry end
-  end
   if q.stem == '' then return 'absent' end
   if string.find(q.levels, 'n') then
     id, u, entry = content_newest(g, q, now, bury, '[' .. q.stem .. '\0', '(' .. q.stem .. '\1', q.check, false)
