@@ -2,6 +2,6 @@
 -- clocks of the machines never matter.
 local function clock()
   local time = redis.call('TIME')
-  local us = tonumber(time[1]) * 1000000 + tonumber(time[2])
-  return math.floor(us / 1000), us
+  local us = time[1] * 1000000 + time[2]
+  return (us - us % 1000) / 1000, us
 end
