@@ -1,44 +1,29 @@
 -- Record reads that near caches answered, an entry's all at once: counters, recency, frequency. All were exact hits.
 -- An entry that is gone by now was read nevertheless. Returns 1; 0 when this request took effect before.
-local state      = KEYS[1]  -- hash: shared config, clocks, counters
-local score      = KEYS[2]  -- zset: entry id -> eviction priority
-local usage      = KEYS[3]  -- hash: entry id -> use, size, deadline
-local deadline   = KEYS[4]  -- zset: entry id -> expiry (ms)
-local entries    = KEYS[5]  -- prefix of the entries' hashes
-local requests   = KEYS[6]  -- prefix of the marks of requests that took effect
+local score      = KEYS[1]  -- zset: entry id -> eviction priority
+local usage      = KEYS[2]  -- hash: entry id -> use, size, deadline; and the state
+local deadline   = KEYS[3]  -- zset: entry id -> expiry (ms)
+local entries    = KEYS[4]  -- prefix of the entries' hashes
+local requests   = KEYS[5]  -- prefix of the marks of requests that took effect
 local partitions = ARGV[1]  -- int: how many partitions this client believes in
 local request    = ARGV[2]  -- id of this request; a repeat carries the same
-local uses, uses_at = ARGV, 3  -- list: entry id, how often it was read, ...; the last used last
+local touched, touched_at = ARGV, 3  -- list: entry id, how often it was read, ...; the last used last
 
 --@include clock
---@include hot_state
+--@include write_hot
 --@include stale
---@include usage
 --@include policy
 --@include hit
-local s = read_hot(state, partitions)
+--@include uses
+local s = read_hot(usage, partitions)
 if not s then return stale() end
 if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
 local now, us = clock()
 local g = {score = score, usage = usage, deadline = deadline, entries = entries}
-local all = 0
-for i = uses_at, #uses, 2 do
-  local id, times = uses[i], tonumber(uses[i + 1])
+for i = touched_at, #touched, 2 do
   s.tick = math.max(us, s.tick + 1)
-  all = all + times
-  local used = redis.call('HGET', usage, id)
-  local u = used and parse_usage(used)
-  if u and (u.deadline == 0 or u.deadline > now) then
-    -- All but one at once: what a decayed count gains by so many uses, and the clocks by so many requests.
-    for _ = 2, math.min(times, 1000) do policy_request(s, 'hit', u.size) end
-    if times > 1 and LIFE[s.policy] then
-      u.f = s.t + math.log(times - 1 + 2 ^ (u.f - s.t)) / math.log(2)
-    end
-    u.count = u.count + times - 1
-    hit(g, s, id, u, now)
-  end
+  s.hits = s.hits + touched[i + 1]
+  uses(g, s, touched[i], tonumber(touched[i + 1]), now)
 end
-s.hits = s.hits + all
-redis.call('HINCRBY', state, 'exact_hits', all)
-write_hot(state, s)
+write_hot(usage, s)
 return 1

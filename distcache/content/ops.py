@@ -117,7 +117,6 @@ class ContentOps:
     def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
         """Record reads that near caches answered: (home and id, how often), the last used last."""
         values = TOUCHES.bind(
-            state=part.state,
             score=part.score,
             usage=part.usage,
             deadline=part.deadline,
@@ -125,7 +124,7 @@ class ContentOps:
             requests=part.requests,
             partitions=self._shape,
             request=os.urandom(12),
-            uses=[item for use, times in uses for item in (use[HOME_BYTES:], times)],
+            touched=[item for use, times in uses for item in (use[HOME_BYTES:], times)],
         )
         return Touches(TOUCHES, values, bool)
 

@@ -300,7 +300,7 @@ class SmartOps:
             requests=part.requests,
             partitions=self._shape,
             request=os.urandom(12),
-            uses=[item for use in uses for item in use],
+            touched=[item for use in uses for item in use],
         )
         return Touches(TOUCHES, values, bool)
 

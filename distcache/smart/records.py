@@ -52,7 +52,8 @@ class Usage:
         if len(text) != _USAGE_BYTES:
             return cls(0, 0, 0, 0.0, 1)
         count, last, size, expires = (int.from_bytes(text[at : at + 6], "little") for at in (0, 6, 12, 26))
-        return cls(count, last, size, *_COST.unpack_from(text, 18), expires)
+        (cost,) = _COST.unpack_from(text, 18)
+        return cls(count, last, size, cost, expires)
 
 
 @dataclass(frozen=True, slots=True)
