@@ -37,21 +37,24 @@ class Op(Generic[T]):
         return result
 
 
-class Continued(Op[T]):
-    """The same, of a call that begins as many do. rest: what the call adds, all bytes."""
+class Row(Op[T]):
+    """One row of a call that may have several: those that are sent together and begin alike become one call.
 
-    __slots__ = ("rest", "start")
+    row: its words, all bytes. decode: makes the result out of the row's item of the reply.
+    """
 
-    def __init__(self, start: Start, rest: tuple[bytes, ...], decode: Callable[[Any], T]) -> None:
+    __slots__ = ("row", "start")
+
+    def __init__(self, start: Start, row: tuple[bytes, ...], decode: Callable[[Any], T]) -> None:
         self.script = start.script
         self.start = start
-        self.rest = rest
+        self.row = row
         self.decode = decode
 
     @property
     def values(self) -> tuple[Any, ...]:  # type: ignore[override] # made when it is asked for, which is seldom
         """As of any call."""
-        return (*self.start.values, *self.rest)
+        return (*self.start.values, *self.row)
 
 
 class Batch(Generic[T]):

@@ -85,27 +85,28 @@ class Script:
             raise TypeError(self._wrong(values))
         return (*bound, *rest) if rest else bound
 
-    def starting(self, *following: str, **values: Any) -> Start:
-        """What the first slots of many calls are bound to. Each call adds the slots `following`, in this order."""
-        names = self.keys + self.args
-        if self.tail or following != names[len(values) :] or set(values) != set(names[: len(values)]):
-            raise TypeError(self._wrong({**values, **dict.fromkeys(following)}))
-        return Start(self, tuple(values[name] for name in names[: len(values)]))
+    def starting(self, width: int, **values: Any) -> Start:
+        """What all calls begin with that differ in the rows of their tail only, each of so many words."""
+        return Start(self, self.bind(**values), width)
 
     def _wrong(self, values: Mapping[str, Any]) -> str:
         wanted, given = set(self.keys + self.args), set(values)
         missing, extra = sorted(wanted - given), sorted(given - wanted)
-        return f"script {self.name}: missing slots {missing}, unknown slots {extra}; its Lua file lists them in order"
+        return f"script {self.name}: missing slots {missing}, unknown slots {extra}; its Lua file lists them"
 
 
 class Start:
-    """The beginning that many calls of one script have in common: bound once, and packed once."""
+    """The beginning that many calls of one script have in common: bound once, and packed once.
 
-    __slots__ = ("heads", "script", "values")
+    width: words in a row. A call has any number of rows, and its reply an item for each.
+    """
 
-    def __init__(self, script: Script, values: tuple[Any, ...]) -> None:
+    __slots__ = ("heads", "script", "values", "width")
+
+    def __init__(self, script: Script, values: tuple[Any, ...], width: int) -> None:
         self.script = script
         self.values = values
+        self.width = width
         self.heads: dict[bool, bytes] = {}
         """What is sent of it, as `executor.wire` packs it."""
 

@@ -1,30 +1,30 @@
--- Look a text or key up, exact, then normalized, then by prefix, and record the use.
--- Returns what content_reply says of the entry; {'ambiguous'}; or nothing.
+-- Look texts or keys up, exact, then normalized, then by prefix, and record the uses. Look-ups that are sent at the same
+-- time come as one call: what a call costs beside them is several times what one of them does.
+-- Returns of each row what content_reply says of the entry; {'ambiguous'}; or nothing; or the error of that row alone.
 --@include content_keys
-local state     = KEYS[9]  -- hash: shared config, rare counters
-local id        = ARGV[2]  -- the entry's id, if it is there under this very text or key
-local check     = ARGV[3]  -- SHA-256 of the normalized text, or of the key
-local stem      = ARGV[4]  -- what begins the members that match, '' for an exact look-up only
-local levels    = ARGV[5]  -- steps to take: 'e', 'en' or 'enp'
-local ambiguous = ARGV[6]  -- 'miss' or 'newest'
-local text      = ARGV[7]  -- which hits send the original text: 'none', 'inexact', 'all'
-local final     = ARGV[8]  -- '1': finding nothing is a miss; '': other partitions are asked next
+local state = KEYS[9]  -- hash: shared config, rare counters
+-- A row: the entry's id, if it is there under this very text or key; SHA-256 of the normalized text, or of the key; what
+-- begins the members that match, '' for an exact look-up only; steps to take: 'e', 'en' or 'enp'; of an ambiguous prefix:
+-- 'miss' or 'newest'; which hits send the original text: 'none', 'inexact', 'all'; '1': finding nothing is a miss, '':
+-- other partitions are asked next.
+local rows, rows_at = ARGV, 2  -- list: id, check, stem, levels, ambiguous, text, final, ...
 
 --@include clock
 --@include write_hot
 --@include stale
 --@include policy
---@include hit
+--@include use
 --@include content_live
 --@include content_reply
-local s, used = read_hot(usage, partitions, id)
+local ids = {}
+for i = rows_at, #rows, 7 do ids[#ids + 1] = rows[i] end
+local s, _, used = read_hot(usage, partitions, unpack(ids))
 if not s then return stale() end
 local now, us = clock()
-s.tick = math.max(us, s.tick + 1)
 
-local level, found, u, entry = 'exact', id, content_live(g, id, now, used)
-if not (u and entry[1] == check) then
-  -- What only a search needs comes here: a script makes its functions anew at every call.
+-- What only a search needs comes here: a script makes its functions anew at every call. An entry that is found dead goes
+-- at once, so from then on no usage record that was read before is trusted.
+local function search(at, id, why)
 --@include state
 --@include content_members
 --@include content_remove
@@ -33,24 +33,53 @@ if not (u and entry[1] == check) then
 --@include content_search
   thaw(s)
   local bury = content_bury(g, s)
-  if not u and entry ~= 'absent' then bury(id, entry == 'expired') end
-  local q = {check = check, stem = stem, levels = levels, ambiguous = ambiguous}
-  level, found, u, entry = content_search(g, q, now, bury)
+  used = {}
+  if why == 'expired' or why == 'gone' then bury(id, why == 'expired') end
+  local q = {check = rows[at + 1], stem = rows[at + 2], levels = rows[at + 3], ambiguous = rows[at + 4]}
+  local level, found, u, entry = content_search(g, q, now, bury)
   freeze(s)
+  return level, found, u, entry
 end
-local reply = nil
-if u then
-  hit(g, s, found, u, now)
-  s.hits = s.hits + 1
-  if level ~= 'exact' then redis.call('HINCRBY', state, level .. '_hits', 1) end
-  reply = content_reply(g, level, found, entry, now, text)
-elseif final == '1' then
-  policy_request(s, 'miss')
-  s.misses = s.misses + 1
-  if level == 'ambiguous' then
-    redis.call('HINCRBY', state, level, 1)
-    reply = {level}
+
+local function look_up(at, id, known)
+  local u, entry = content_live(g, id, now, known)
+  if u and entry[1] == rows[at + 1] then return 'exact', id, u, entry end
+  return search(at, id, entry)
+end
+
+g.uses = {}
+local replies, points, records = {}, {}, {}
+for n, id in ipairs(ids) do
+  local at = rows_at + 7 * n - 7
+  s.tick = math.max(us, s.tick + 1)
+  -- An entry that somebody has damaged is no concern of the other rows.
+  local fine, level, found, u, entry = pcall(look_up, at, id, used[n + 1])
+  replies[n] = false
+  if not fine then
+    replies[n] = type(level) == 'table' and level or redis.error_reply(level)
+  elseif u then
+    local scored = use(g, s, found, u, now)
+    if scored then
+      points[#points + 1] = scored
+      points[#points + 1] = found
+    end
+    g.uses[found] = u
+    s.hits = s.hits + 1
+    if level ~= 'exact' then redis.call('HINCRBY', state, level .. '_hits', 1) end
+    replies[n] = content_reply(g, level, found, entry, now, rows[at + 5])
+  elseif rows[at + 6] == '1' then
+    policy_request(s, 'miss')
+    s.misses = s.misses + 1
+    if level == 'ambiguous' then
+      redis.call('HINCRBY', state, level, 1)
+      replies[n] = {level}
+    end
   end
 end
-write_hot(usage, s, found, u)
-return reply
+for id, u in pairs(g.uses) do
+  records[#records + 1] = id
+  records[#records + 1] = format_usage(u)
+end
+if #points > 0 then redis.call('ZADD', score, unpack(points)) end
+write_hot(usage, s, unpack(records))
+return replies

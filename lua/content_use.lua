@@ -28,5 +28,9 @@ else
 end
 local u = used and parse_usage(used) or nil
 if u then hit({score = score, usage = usage, deadline = deadline, entries = entries}, s, id, u, now) end
-write_hot(usage, s, id, u)
+if u then
+  write_hot(usage, s, id, format_usage(u))
+else
+  write_hot(usage, s)
+end
 return u and 1 or 0

@@ -1,5 +1,7 @@
--- Find an entry and record the access: counters, recency, frequency, event.
--- Returns what smart_reply says; or nothing when it is absent, expired, or there with another hash only.
+-- Find entries and record the accesses: counters, recency, frequency, events. Gets that are sent at the same time come as
+-- one call: what a call costs beside them is several times what one of them does.
+-- Returns of each row what smart_reply says; or nothing when it is absent, expired, or there with another hash only; or
+-- the error of that row alone.
 local score      = KEYS[1]  -- zset: entry id -> eviction priority
 local usage      = KEYS[2]  -- hash: entry id -> use, size, cost, deadline; and the state
 local deadline   = KEYS[3]  -- zset: entry id -> expiry (ms)
@@ -8,38 +10,60 @@ local entries    = KEYS[5]  -- prefix of the entries' hashes
 local predicted  = KEYS[6]  -- zset: key id -> when it was predicted (ms)
 local state      = KEYS[7]  -- hash: shared config, rare counters
 local partitions = ARGV[1]  -- int: how many partitions this client believes in
-local id         = ARGV[2]  -- the entry's id
-local key        = ARGV[3]  -- the key itself
-local wanted     = ARGV[4]  -- content hash asked for, '' for any
-local wanted_id  = ARGV[5]  -- id of that hash among the older versions
+local rows, rows_at = ARGV, 2  -- list: entry id, key, content hash asked for ('' for any), its id among versions, ...
 
 --@include clock
 --@include write_hot
 --@include stale
 --@include emit
 --@include policy
---@include hit
+--@include use
 --@include smart_find
 --@include smart_reply
-local s, used = read_hot(usage, partitions, id)
+local ids = {}
+for i = rows_at, #rows, 4 do ids[#ids + 1] = rows[i] end
+local s, _, used = read_hot(usage, partitions, unpack(ids))
 if not s then return stale() end
 local now, us = clock()
-s.tick = math.max(us, s.tick + 1)
 
-local g = {score = score, usage = usage, deadline = deadline, entries = entries}
-local found, u, entry, expires = smart_find(g, id, key, wanted, wanted_id, now, used)
-if u then
-  hit(g, s, found, u, now)
-  s.hits = s.hits + 1
-  s.saved_ms = s.saved_ms + u.cost
-  -- The first use of what a prediction has made.
-  if u.count == 1 and redis.call('HGET', entries .. found, 'p') == 'predicted' then redis.call('HINCRBY', state, 'warmed_used', 1) end
-  emit(events, s, 'HIT', key, '')
-else
-  policy_request(s, 'miss')
-  s.misses = s.misses + 1
-  if redis.call('ZREM', predicted, id) == 1 then redis.call('HINCRBY', state, 'predicted_late', 1) end
-  emit(events, s, 'MISS', key, found)
+local g = {usage = usage, deadline = deadline, entries = entries, uses = {}}
+local replies, points, records = {}, {}, {}
+for n, id in ipairs(ids) do
+  local at = rows_at + 4 * n - 4
+  local key = rows[at + 1]
+  s.tick = math.max(us, s.tick + 1)
+  -- An entry that somebody has damaged is no concern of the other rows.
+  local fine, found, u, entry, expires =
+    pcall(smart_find, g, id, key, rows[at + 2], rows[at + 3], now, used[n + 1])
+  if not fine then
+    replies[n] = type(found) == 'table' and found or redis.error_reply(found)
+  elseif u then
+    local scored = use(g, s, found, u, now)
+    if scored then
+      points[#points + 1] = scored
+      points[#points + 1] = found
+    end
+    g.uses[found] = u
+    s.hits = s.hits + 1
+    s.saved_ms = s.saved_ms + u.cost
+    -- The first use of what a prediction has made.
+    if u.count == 1 and redis.call('HGET', entries .. found, 'p') == 'predicted' then
+      redis.call('HINCRBY', state, 'warmed_used', 1)
+    end
+    emit(events, s, 'HIT', key, '')
+    replies[n] = smart_reply(id, found, u, entry, expires - now)
+  else
+    policy_request(s, 'miss')
+    s.misses = s.misses + 1
+    if redis.call('ZREM', predicted, id) == 1 then redis.call('HINCRBY', state, 'predicted_late', 1) end
+    emit(events, s, 'MISS', key, found)
+    replies[n] = false
+  end
 end
-write_hot(usage, s, found, u)
-return u and smart_reply(id, found, u, entry, expires - now)
+for id, u in pairs(g.uses) do
+  records[#records + 1] = id
+  records[#records + 1] = format_usage(u)
+end
+if #points > 0 then redis.call('ZADD', score, unpack(points)) end
+write_hot(usage, s, unpack(records))
+return replies

@@ -34,5 +34,5 @@ if ttl_ms ~= '' then
   end
 end
 hit(g, s, found, u, now)
-write_hot(usage, s, found, u)
+write_hot(usage, s, found, format_usage(u))
 return 1

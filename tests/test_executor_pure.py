@@ -11,9 +11,9 @@ from distcache.errors import ConfigError, ServerError, StaleConfig, Unavailable
 from distcache.executor import Endpoint
 from distcache.executor.breaker import Breaker
 from distcache.executor.failures import passing, refusal
-from distcache.executor.retry import Attempts, Pause, Revive, Send, Server, backoff_s
-from distcache.executor.wire import Lost, Refused, call, pack, packed_call
-from distcache.op import Continued
+from distcache.executor.retry import Attempts, Pause, Revive, Send, Server, backoff_s, joined
+from distcache.executor.wire import MOST_ROWS, Lost, Refused, call, items, pack, packed_call
+from distcache.op import Op, Row
 from distcache.script import Start
 
 
@@ -34,13 +34,33 @@ def unpacked(command: tuple | bytes) -> tuple:
 
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("start", [(), (b"key", "text", 7, 0.5)])
-@pytest.mark.parametrize("rest", [(b"",), (b"one", b"\r\n$3\r\n", b"x" * 1000)])
-def test_a_call_that_continues_another_is_packed_as_any_is(start, rest, plain):
-    one = Continued(Start(script_of("return 1", keys=1), start), rest, lambda reply: reply)
-    assert one.values == (*start, *rest)
+@pytest.mark.parametrize("rows", [[(b"", b"a")], [(b"one", b"\r\n$3\r\n"), (b"x" * 1000, b""), (b"one", b"two")]])
+def test_a_call_of_rows_is_packed_as_any_is(start, rows, plain):
+    begin = Start(script_of("return 1", keys=1), start, 2)
+    ops = [Row(begin, row, lambda reply: reply) for row in rows]
+    assert [op.values for op in ops] == [(*start, *row) for row in rows]
     for _ in range(2):  # the second finds its beginning packed
-        assert packed_call(one, plain=plain) == pack(call(one, plain=plain))
-    assert packed_call(one, plain=plain) != packed_call(one, plain=not plain)
+        assert packed_call(ops, plain=plain) == pack(call(ops, plain=plain))
+    assert call(ops, plain=plain)[3:] == (*start, *(word for row in rows for word in row))
+    assert packed_call(ops, plain=plain) != packed_call(ops, plain=not plain)
+
+
+def test_rows_become_one_call_up_to_a_bound_and_pass_nothing_else():
+    one, other = (Start(script_of("return 1"), (name,), 1) for name in (b"1", b"2"))
+    rows = {"a": Row(one, (b"a",), list), "b": Row(other, (b"b",), list), "x": Op(script_of("return 2"), (), list)}
+    named = "abaxbbaa"
+    ops = [rows[name] for name in named]
+    assert joined(ops, range(8)) == [[0, 2], [1], [3], [4, 5], [6, 7]]
+    assert joined(ops, [0, 6, 7]) == [[0, 6, 7]]
+    many = joined([rows["a"]] * (2 * MOST_ROWS + 1), range(2 * MOST_ROWS + 1))
+    assert [len(calls) for calls in many] == [MOST_ROWS, MOST_ROWS, 1]
+
+
+def test_each_row_has_its_item_and_a_refused_call_is_refused_to_all():
+    refused = Refused("ERR no")
+    assert items([b"a", None], 2) == [b"a", None]
+    assert items(refused, 2) == [refused, refused]
+    assert items([b"a"], 2) == [[b"a"]] * 2
 
 
 # the breaker

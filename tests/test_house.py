@@ -253,18 +253,6 @@ def test_unknown_and_missing_slots_are_refused():
             script.bind(**wrong)
 
 
-def test_the_beginning_of_a_call_is_named_as_the_script_names_it():
-    script = Script("smart_get")
-    *first, before_last, last = (*script.keys, *script.args)
-    given = dict.fromkeys(first, "value")
-    assert script.starting(before_last, last, **given).values == ("value",) * len(first)
-    for following in ((last, before_last), (last,), (), (before_last, last, "other")):
-        with pytest.raises(TypeError, match="smart_get"):
-            script.starting(*following, **given)
-    with pytest.raises(TypeError, match="smart_get"):
-        script.starting(before_last, last, **{**dict.fromkeys(first[1:], ""), "other": ""})
-
-
 # floors
 
 FLOORS = {

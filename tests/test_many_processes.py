@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import packed
 from servers import binaries
 
 PROCESSES = 8
@@ -171,12 +172,12 @@ def test_many_processes_on_one_cache(running, request, config, name):
     assert [process.returncode for process in processes] == [0] * PROCESSES
     assert [wrong for result in results for wrong in result["problems"]] == []
     assert looks > 3
-    state = [keys[b"state"].value for keys in real.keyspace().tags().values()]
+    state = [packed.parse_state(keys[b"usage"].value[packed.STATE]) for keys in real.keyspace().tags().values()]
     for kind in ("hits", "misses", "writes"):
-        counted = sum(float(one.get(kind.encode(), 0)) for one in state)
+        counted = sum(float(one[kind]) for one in state)
         assert counted == sum(result["counts"][kind] for result in results), kind
         assert counted > 100
-    assert sum(float(one.get(b"evictions", 0)) for one in state) > 10
+    assert sum(float(one["evictions"]) for one in state) > 10
     assert all(result["counts"]["errors"] == result["counts"]["corrupt"] == 0 for result in results)
 
 

@@ -15,6 +15,7 @@ from servers import binaries
 from distcache.codec import pack
 from distcache.config import POLICIES
 from distcache.keys import Keyspace, key_id
+from distcache.op import Row
 from distcache.policies import MODELS
 from distcache.shared import FIRST_RATE, RESCORE
 from distcache.smart.ops import GET, PUT, SmartOps
@@ -88,7 +89,8 @@ class Wire:
             pipe = self.client.pipeline(transaction=False)
             for op in ops[start : start + 500]:
                 pipe.evalsha(self._shas[op.script], len(op.script.keys), *op.values)
-            replies += pipe.execute()
+            found = pipe.execute()
+            replies += [reply[0] if type(op) is Row else reply for op, reply in zip(ops[start:], found, strict=False)]
         return replies
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from distcache.content.records import Ambiguous, Found
 from distcache.errors import ValueTooLarge
 from distcache.keys import HOME_BYTES
-from distcache.op import Continued, Op
+from distcache.op import Op, Row
 from distcache.script import Script
 from distcache.touches import Touches
 
@@ -40,9 +40,6 @@ NO_TEXT, INEXACT, ALL = "none", "inexact", "all"
 
 NOTHING = b""
 
-_OF_A_GET = ("id", "check", "stem", "levels", "ambiguous", "text", "final")
-"""Slots that differ from get to get; the others are bound and packed once."""
-
 
 class ContentOps:
     """The operations of one cache, under the partitioning that its clients agreed on."""
@@ -54,7 +51,7 @@ class ContentOps:
         self._shape = str(keyspace.count)
         self._slots = [_slots(partition, self._shape) for partition in keyspace.partitions]
         self._get = [
-            GET.starting(*_OF_A_GET, state=part.state, **slots)
+            GET.starting(7, state=part.state, **slots)
             for part, slots in zip(keyspace.partitions, self._slots, strict=True)
         ]
         self._decoders = [partial(_found, partition.number) for partition in keyspace.partitions]
@@ -75,7 +72,7 @@ class ContentOps:
             *(query.id, query.check, query.stem, levels.encode(), self.ambiguous.encode(), text.encode()),
             b"1" if final else b"",
         )
-        return Continued(self._get[part.number], rest, self._decoders[part.number])
+        return Row(self._get[part.number], rest, self._decoders[part.number])
 
     def peek(self, query: Query, levels: str, text: str, part: Partition | None = None) -> Op[Answer]:
         """Look up in one partition, the query's own if none is named, and leave no trace."""

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from distcache.executor.wire import Answer, Command, Lost, Refused, call
+from distcache.executor.wire import Answer, Command, Lost, Refused, call, own_item
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ class FakeLink:
 
     def call(self, op: Op[Any], _deadline: float, *, plain: bool) -> Any:
         """One script and its reply; raises `Lost` when the server is set to be unreachable."""
-        return self._ask(call(op, plain=plain))
+        return self._ask(call((op,), plain=plain))
 
     def _ask(self, command: Command) -> Any:
         try:
@@ -64,7 +64,11 @@ class FakeLink:
 
     def enqueue(self, op: Op[Any], began: float, deadline: float, *, plain: bool) -> asyncio.Future[Answer]:
         """The same, of one script."""
-        return self.submit([call(op, plain=plain)], began, deadline)
+        future = self.submit([call((op,), plain=plain)], began, deadline)
+        answer = future.result()
+        if type(answer) is list:
+            answer[:] = [own_item(op, answer[0])]
+        return future
 
     def stale(self) -> bool:
         """Never: there is no connection that could be closed."""

@@ -61,7 +61,7 @@ class Link:
 
     def call(self, op: Op[Any], deadline: float, *, plain: bool) -> Any:
         """One script and its reply: the hot path. Raises `Lost`."""
-        packed = packed_call(op, plain=plain)
+        packed = packed_call((op,), plain=plain)
         if len(packed) > _SMALL_BYTES:
             return self.exchange([packed], deadline)[0]
         reader = self._reader

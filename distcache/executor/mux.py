@@ -19,11 +19,27 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 
 from distcache.executor.link import check_login
-from distcache.executor.wire import MORE, Answer, Command, Lost, Refused, new_reader, pack, packed_call, unreachable
+from distcache.executor.wire import (
+    MORE,
+    MOST_ROWS,
+    Answer,
+    Command,
+    Lost,
+    Refused,
+    items,
+    new_reader,
+    pack,
+    packed_call,
+    packed_row,
+    packed_rows,
+    unreachable,
+)
+from distcache.op import Row
 
 if TYPE_CHECKING:
     from distcache.executor.endpoint import Endpoint
     from distcache.op import Op
+    from distcache.script import Start
 
 _MAX_COMMANDS = 4096
 _MAX_BYTES = 16 * 1024 * 1024
@@ -31,9 +47,12 @@ _NEVER = float("inf")
 
 
 class _Waiter:
-    """A request in the line: `count` replies from now, `future` gets them all, or the `Lost` that stands for them."""
+    """A request in the line: `count` replies from now, `future` gets them all, or the `Lost` that stands for them.
 
-    __slots__ = ("began", "count", "deadline", "future", "replies", "size")
+    rows: of the first of several that share a call, theirs; its reply has an item for each.
+    """
+
+    __slots__ = ("began", "count", "deadline", "future", "replies", "rows", "size")
 
     def __init__(self, future: asyncio.Future[Answer], count: int, size: int, began: float, deadline: float) -> None:
         self.future = future
@@ -42,6 +61,21 @@ class _Waiter:
         self.began = began
         self.deadline = deadline
         self.replies: list[Any] = []
+        self.rows: list[bytes] | None = None
+
+
+class _Growing:
+    """A call that is not sent yet, to which rows may be added."""
+
+    __slots__ = ("plain", "rows", "start")
+
+    def __init__(self, start: Start, rows: list[bytes], *, plain: bool) -> None:
+        self.start = start
+        self.rows = rows
+        self.plain = plain
+
+    def packed(self) -> bytes:
+        return packed_rows(self.start, self.rows, plain=self.plain)
 
 
 class Mux(asyncio.Protocol):
@@ -56,7 +90,9 @@ class Mux(asyncio.Protocol):
         self._transport: Any = None
         self._reader = new_reader()
         self._waiting: deque[_Waiter] = deque()
-        self._unsent: list[bytes] = []  # of the last so many waiters
+        self._unsent: list[bytes | _Growing] = []
+        self._waiting_unsent = 0  # the last so many waiters
+        self._growing: _Growing | None = None  # the last of the unsent, if rows may be added
         self._bytes = 0
         self._last_read = 0.0
         self._alarm_at = _NEVER
@@ -71,24 +107,44 @@ class Mux(asyncio.Protocol):
         return self.in_flight >= _MAX_COMMANDS or self._bytes >= _MAX_BYTES or bool(self._blocked)
 
     def enqueue(self, op: Op[Any], began: float, deadline: float, *, plain: bool) -> asyncio.Future[Answer]:
-        """Queue one script; the future never holds an exception."""
-        return self._queue(packed_call(op, plain=plain), 1, began, deadline)
+        """Queue one script; the future never holds an exception. Rows of one turn of the loop share a call."""
+        if type(op) is not Row:
+            return self._queue(packed_call((op,), plain=plain), 1, began, deadline)
+        row, growing = packed_row(op), self._growing
+        if growing is not None and growing.start is op.start and len(growing.rows) < MOST_ROWS:
+            growing.rows.append(row)
+            return self._wait(1, len(row), began, deadline).future
+        growing = _Growing(op.start, [row], plain=plain)
+        self._put_off(growing)
+        waiter = self._wait(1, len(row), began, deadline)
+        waiter.rows = growing.rows
+        self._growing = growing
+        return waiter.future
 
     def submit(self, commands: list[Command], began: float, deadline: float) -> asyncio.Future[Answer]:
         """Queue commands that are answered together."""
         return self._queue(b"".join(map(pack, commands)), len(commands), began, deadline)
 
     def _queue(self, packed: bytes, count: int, began: float, deadline: float) -> asyncio.Future[Answer]:
-        waiter = _Waiter(self._loop.create_future(), count, len(packed), began, deadline)
-        self._waiting.append(waiter)
-        self.in_flight += waiter.count
-        self._bytes += waiter.size
+        self._put_off(packed)
+        return self._wait(count, len(packed), began, deadline).future
+
+    def _put_off(self, packed: bytes | _Growing) -> None:
+        """To be sent at the end of this turn of the loop."""
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(packed)
+        self._growing = None
+
+    def _wait(self, count: int, size: int, began: float, deadline: float) -> _Waiter:
+        waiter = _Waiter(self._loop.create_future(), count, size, began, deadline)
+        self._waiting.append(waiter)
+        self._waiting_unsent += 1
+        self.in_flight += count
+        self._bytes += size
         if deadline < self._alarm_at:
             self._set_alarm(deadline)
-        return waiter.future
+        return waiter
 
     async def room(self, deadline: float) -> None:
         """Wait in line until there is room; raises `Lost` at the deadline."""
@@ -112,7 +168,8 @@ class Mux(asyncio.Protocol):
     def drop(self, reason: str) -> None:
         """Close at once; whoever still waits learns that the connection is lost."""
         self.usable = False
-        unsent, self._unsent = len(self._unsent), []
+        unsent, self._waiting_unsent = self._waiting_unsent, 0
+        self._unsent, self._growing = [], None
         waiting, self._waiting = self._waiting, deque()
         for place, waiter in enumerate(waiting):
             if not waiter.future.done():
@@ -143,9 +200,14 @@ class Mux(asyncio.Protocol):
             self._reader.feed(data)
             while (reply := gets()) is not MORE:
                 waiter = self._waiting[0]
-                waiter.replies.append(reply)
                 if type(reply) is Refused and reply.moved:
                     moved = True
+                if waiter.rows is not None:
+                    for item in items(reply, len(waiter.rows)):
+                        self._waiting[0].replies.append(item)
+                        self._finish(self._waiting[0])
+                    continue
+                waiter.replies.append(reply)
                 if len(waiter.replies) == waiter.count:
                     self._finish(waiter)
         except (hiredis.ProtocolError, IndexError):
@@ -166,7 +228,9 @@ class Mux(asyncio.Protocol):
     def _flush(self) -> None:
         if self._unsent:
             unsent, self._unsent = self._unsent, []
-            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+            self._waiting_unsent, self._growing = 0, None
+            packed = [one.packed() if isinstance(one, _Growing) else one for one in unsent]
+            self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
 
     def _admit(self) -> None:
         """Let those in who wait for room, as many as there is room for; all of them when the connection is gone."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.errors import DistcacheError
 from distcache.executor.failures import executed, passing, refusal, unavailable
-from distcache.executor.wire import Answer, Command, Lost, Refused, call, load, packed_call
+from distcache.executor.wire import MOST_ROWS, Answer, Command, Lost, Refused, call, items, load, packed_call
+from distcache.op import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -92,6 +93,7 @@ class Attempts:
         self._once = once
         self._clock = clock
         self._todo = list(range(len(ops)))
+        self._calls: list[list[int]] | None = None  # which ops each call was for; None: one each
         self._missing: list[Script] = []
         self._trouble: Lost | Refused | None = None
         self._answered = self._gave_up = False
@@ -133,7 +135,9 @@ class Attempts:
         plain = self._server.plain
         pack = call if self._server.endpoint.kind == "fakeredis" else packed_call
         commands: list[Command] = [load(script, plain=plain) for script in self._missing]
-        commands += [pack(self._ops[at], plain=plain) for at in self._todo]
+        self._calls = joined(self._ops, self._todo)
+        self._todo = [at for calls in self._calls for at in calls]
+        commands += [pack([self._ops[at] for at in calls], plain=plain) for calls in self._calls]
         careful = not all(self._ops[at].script.retryable for at in self._todo)
         return Send(commands, self._deadline, careful)
 
@@ -144,7 +148,7 @@ class Attempts:
             self._finish_all(answer.refused, "the login")
             return
         replies = list(answer.replies if isinstance(answer, Lost) else answer)
-        loads, replies = replies[: len(self._missing)], replies[len(self._missing) :]
+        loads, replies = replies[: len(self._missing)], self._own(replies[len(self._missing) :])
         was, self._missing = self._missing, []
         refused = dict(zip(was, loads, strict=False))
         todo, self._todo = self._todo, []
@@ -153,6 +157,15 @@ class Attempts:
                 self._take(at, replies[place], refused)
             elif isinstance(answer, Lost):
                 self._lose(at, answer)
+
+    def _own(self, replies: list[Any]) -> list[Any]:
+        """The replies of the ops, out of those of the calls."""
+        if self._calls is None:
+            return replies
+        own: list[Any] = []
+        for reply, calls in zip(replies, self._calls, strict=False):
+            own += items(reply, len(calls)) if type(self._ops[calls[0]]) is Row else [reply]
+        return own
 
     def _take(self, at: int, reply: Any, loads: dict[Script, Any]) -> None:
         op = self._ops[at]
@@ -204,6 +217,24 @@ class Attempts:
             what = _name(self._ops[at])
             self.results[at] = error or unavailable(trouble, what, self._server.endpoint.label, self._server.timeout_s)
         return self.results
+
+
+def joined(ops: Sequence[Op[Any]], todo: Sequence[int]) -> list[list[int]]:
+    """What becomes one call: rows that begin alike, with nothing but rows between them; all else is a call each."""
+    calls: list[list[int]] = []
+    growing: dict[int, list[int]] = {}
+    for at in todo:
+        op = ops[at]
+        if type(op) is not Row:
+            growing.clear()
+            calls.append([at])
+            continue
+        rows = growing.get(id(op.start))
+        if rows is None or len(rows) == MOST_ROWS:
+            rows = growing[id(op.start)] = []
+            calls.append(rows)
+        rows.append(at)
+    return calls
 
 
 def decode(op: Op[Any], reply: Any) -> Any:

@@ -15,7 +15,7 @@ from distcache.executor.failures import circuit_open, refusal, unavailable
 from distcache.executor.fork import tell
 from distcache.executor.link import Link
 from distcache.executor.retry import Attempts, Pause, Send, Server, first
-from distcache.executor.wire import Answer, Lost, Refused, any_moved
+from distcache.executor.wire import Answer, Lost, Refused, any_moved, own_item
 from distcache.op import Batch
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class SyncExecutor:
             link.close()
             return self._one(op, None)
         try:
-            reply = link.call(op, deadline, plain=self._server.plain)
+            reply = own_item(op, link.call(op, deadline, plain=self._server.plain))
         except Lost as lost:
             self._drop_idle(lost)
             return first(self._settle((op,), deadline, lost))

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 
-from distcache.op import Continued
+from distcache.op import Op, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from distcache.op import Op
-    from distcache.script import Script
+    from distcache.script import Script, Start
 
 Command = tuple[Any, ...] | bytes
 """One command: its words, being bytes, str, int or float; or these packed already."""
+
+MOST_ROWS = 64
+"""In one call, so that none holds the server for long."""
 
 MORE = object()
 """What a reader returns when it has no complete reply yet."""
@@ -99,26 +101,43 @@ Answer = list[Any] | Lost
 """What became of a request: all its replies, or how it was lost."""
 
 
-def call(op: Op[Any], *, plain: bool) -> tuple[Any, ...]:
-    """EVALSHA of one script. `plain`: for a server that does not know the `#!lua` line."""
-    script = op.script
-    return (b"EVALSHA", script.plain_sha if plain else script.sha, len(script.keys), *op.values)
+def call(ops: Sequence[Op[Any]], *, plain: bool) -> tuple[Any, ...]:
+    """EVALSHA of one script, for one op or several rows. `plain`: for a server that does not know the `#!lua` line."""
+    script = ops[0].script
+    rows = [word for op in ops[1:] if type(op) is Row for word in op.row]
+    return (b"EVALSHA", script.plain_sha if plain else script.sha, len(script.keys), *ops[0].values, *rows)
 
 
-def packed_call(op: Op[Any], *, plain: bool) -> bytes:
-    """The same as it is sent. What many calls begin with is packed once: packing costs as much as all else here."""
-    if type(op) is not Continued:
-        return pack(call(op, plain=plain))
-    head = op.start.heads.get(plain)
+def packed_call(ops: Sequence[Op[Any]], *, plain: bool) -> bytes:
+    """The same as it is sent."""
+    if type(ops[0]) is not Row:
+        return pack(call(ops, plain=plain))
+    return packed_rows(ops[0].start, [packed_row(op) for op in ops if type(op) is Row], plain=plain)
+
+
+def packed_row(op: Row[Any]) -> bytes:
+    """What a row adds to its call."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in op.row])
+
+
+def packed_rows(start: Start, rows: list[bytes], *, plain: bool) -> bytes:
+    """One call of several rows. What they have in common is packed once: packing costs as much as all else here."""
+    head = start.heads.get(plain)
     if head is None:
-        head = op.start.heads[plain] = _head(op, plain=plain)
-    return head + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in op.rest])
+        bare: Op[Any] = Op(start.script, start.values, list)
+        head = start.heads[plain] = pack(call((bare,), plain=plain)).split(b"\r\n", 1)[1]
+    words = 3 + len(start.values) + start.width * len(rows)
+    return b"*%d\r\n%b%b" % (words, head, rows[0] if len(rows) == 1 else b"".join(rows))
 
 
-def _head(op: Continued[Any], *, plain: bool) -> bytes:
-    """A packed call up to its rest."""
-    whole = pack(call(op, plain=plain))
-    return whole[: len(whole) - sum(len(b"$%d\r\n%b\r\n" % (len(word), word)) for word in op.rest)]
+def own_item(op: Op[Any], reply: Any) -> Any:
+    """What is the op's own in the reply to a call of nothing else."""
+    return reply[0] if type(op) is Row and type(reply) is list else reply
+
+
+def items(reply: Any, rows: int) -> list[Any]:
+    """The reply to each row of a call: its own, or what the server said of the whole call."""
+    return reply if type(reply) is list and len(reply) == rows else [reply] * rows
 
 
 def load(script: Script, *, plain: bool) -> Command:

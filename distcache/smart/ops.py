@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distcache.errors import ValueTooLarge
 from distcache.keys import hash_id, key_id, unraw
-from distcache.op import Continued, Op
+from distcache.op import Op, Row
 from distcache.script import Script
 from distcache.smart import likely
 from distcache.smart.records import Dump, EntryInfo, Found, HistoryRecord, Metadata, Usage, event
@@ -64,7 +64,7 @@ class SmartOps:
         """Find an output and count the access; None when it is absent, expired, or has another content hash."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        return Continued(self._get[part.number], (one, key, wanted, hash_id(wanted) if wanted else NO_HASH), _found)
+        return Row(self._get[part.number], (one, key, wanted, hash_id(wanted) if wanted else NO_HASH), _found)
 
     def peek(self, key: bytes, wanted: bytes, *, bare: bool) -> Op[Found | None]:
         """Find an output and leave no trace; `bare`: only whether it is there, without the output."""
@@ -385,7 +385,7 @@ def _slots(part: Partition, shape: str) -> dict[str, Any]:
 def _get_slots(part: Partition, shape: str) -> Start:
     """What is the same in all gets of a partition: a get is called so often that it is bound and packed once."""
     return GET.starting(
-        *("id", "key", "wanted", "wanted_id"),
+        4,
         state=part.state,
         score=part.score,
         usage=part.usage,

@@ -1,10 +1,10 @@
 -- content_live(g, id, now, used): an entry that is there: its usage and {check, digest of the signature, tick of the write,
 -- encoded signature}. Else nil and why not: 'absent', 'expired', or 'gone' (the server dropped it). `used` is its usage
--- record, false for none, if the caller has it.
+-- record, false for none, if the caller has it; g.uses holds the uses that this call has changed, if it looks up several.
 local function content_live(g, id, now, used)
   if used == nil then used = redis.call('HGET', g.usage, id) end
   if not used then return nil, 'absent' end
-  local u = parse_usage(used)
+  local u = g.uses and g.uses[id] or parse_usage(used)
   if u.deadline > 0 and u.deadline <= now then return nil, 'expired' end
   local entry = redis.call('HMGET', g.entries .. id, 'v', 'd', 'w', 's')
   if entry[1] then return u, entry end

@@ -4,12 +4,13 @@
 -- changes; the rest of the record, s.cold, is for `state`. The config is agreed on in the hash `state` (see lua/open.lua),
 -- which also has the counters that change rarely.
 --
--- read_hot(usage, partitions, id): the state, and the usage record of an entry (false if there is none); nil when this
--- client does not know the config as it is (flushed, or made anew with other partitions).
+-- read_hot(usage, partitions, id, ...): the state, the usage record of the first entry (false if there is none), and a list
+-- of those of all, from its second place on; nil when this client does not know the config as it is (flushed, or made anew
+-- with other partitions).
 local HOT = '<dddddddddddddBc0Bc0Bc0'
 
-local function read_hot(usage, partitions, id)
-  local found = redis.call('HMGET', usage, '*', id or '*')
+local function read_hot(usage, partitions, ...)
+  local found = redis.call('HMGET', usage, '*', ...)
   local packed = found[1]
   -- A text that is none of ours is as good as none.
   if not packed or #packed < 195 then return nil end
@@ -20,5 +21,5 @@ local function read_hot(usage, partitions, id)
     sliding = sliding, tick = tick, capacity = capacity, t = t, r = r, rate = rate, asked = asked, hits = hits,
     misses = misses, saved_ms = saved_ms, bound_bytes = bound_bytes, bound_entries = bound_entries,
     event_cap = event_cap, partitions = count, policy = policy, events = events, cold = string.sub(packed, rest),
-  }, found[2]
+  }, found[2], found
 end

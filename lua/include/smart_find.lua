@@ -1,5 +1,5 @@
 -- smart_find(g, id, key, wanted, wanted_id, now, used): the live entry of a key, or of one version of it. `used` is the
--- usage record of `id`, if the caller has it.
+-- usage record of `id`, if the caller has it; g.uses holds the uses that this call has changed, if it looks up several.
 -- Returns its id, usage, {output, hash, key}, when it expires (ms, 0 for never), and its grace (ms): the end of its life,
 -- in which it only stands in for a compute that fails. Else the reason why there is none.
 local function smart_find(g, id, key, wanted, wanted_id, now, used)
@@ -14,7 +14,7 @@ local function smart_find(g, id, key, wanted, wanted_id, now, used)
   if entry[3] ~= key then return 'not found' end
   used = used or redis.call('HGET', g.usage, id)
   if not used then return 'not found' end
-  local u = parse_usage(used)
+  local u = g.uses and g.uses[id] or parse_usage(used)
   if u.deadline == 0 then return id, u, entry, 0, 0 end
   local grace = tonumber(redis.call('HGET', g.entries .. id, 'g') or 0)
   local expires = u.deadline - grace

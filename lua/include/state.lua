@@ -15,7 +15,7 @@ local function freeze(s)
 end
 
 local function read_state(usage, partitions, id)
-  local s, used = read_hot(usage, partitions, id)
+  local s, used = read_hot(usage, partitions, id or '*')
   if s then thaw(s) end
   return s, used
 end

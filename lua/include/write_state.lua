@@ -3,5 +3,9 @@
 --@include write_hot
 local function write_state(usage, s, id, u)
   freeze(s)
-  write_hot(usage, s, id, u)
+  if u then
+    write_hot(usage, s, id, format_usage(u))
+  else
+    write_hot(usage, s)
+  end
 end
