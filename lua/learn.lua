@@ -16,41 +16,89 @@ if shape[1] ~= partitions then return stale() end
 local _, us = clock()
 local LIFE, KEPT, CLOCK = 16, 32, '\255'  -- no key contains the byte 255
 
--- add(set, t, key): one more of this key at the predecessor's time t; the least of too many goes.
-local function add(set, t, key)
-  local f = tonumber(redis.call('ZSCORE', set, key) or t - 2000)
-  redis.call('ZADD', set, t + math.log(1 + 2 ^ (f - t)) / math.log(2), key)
-  local kept = redis.call('ZSCORE', set, CLOCK) and KEPT + 1 or KEPT
-  if redis.call('ZCARD', set) > kept then
-    for _, least in ipairs(redis.call('ZRANGE', set, 0, 2)) do
-      if least ~= CLOCK and least ~= key then
-        redis.call('ZREM', set, least)
-        break
-      end
+-- Each set is read once and written once, whatever the rows say of it: sets[name] has the scores of the keys concerned
+-- (false for one that is not there), and those keys in `keys`.
+local sets, names = {}, {}
+local function concern(name, key)
+  local set = sets[name]
+  if not set then
+    set = {keys = {}, scores = {}}
+    sets[name] = set
+    names[#names + 1] = name
+  end
+  if set.scores[key] == nil then
+    set.scores[key] = false
+    set.keys[#set.keys + 1] = key
+  end
+end
+
+for i = rows_at, #rows, 4 do
+  concern(successors .. rows[i], CLOCK)
+  concern((rows[i + 2] == '1' and successors or soon) .. rows[i], rows[i + 3])
+end
+for _, name in ipairs(names) do
+  local set = sets[name]
+  for at, points in ipairs(redis.call('ZMSCORE', name, unpack(set.keys))) do
+    set.scores[set.keys[at]] = points and tonumber(points)
+  end
+  set.clock = set.scores[CLOCK] or 0
+end
+
+local seen = {}
+for i = rows_at, #rows, 4 do
+  local id, key, is_next, other = rows[i], rows[i + 1], rows[i + 2] == '1', rows[i + 3]
+  local after = sets[successors .. id]
+  local t = after.scores[CLOCK] or 0
+  after.began = after.began or after.clock
+  if is_next then
+    t = t + 1 / LIFE
+    after.scores[CLOCK] = t
+  end
+  if t > 0 then
+    local set = is_next and after or sets[soon .. id]
+    local f = set.scores[other] or t - 2000
+    set.scores[other] = t + math.log(1 + 2 ^ (f - t)) / math.log(2)
+    set.newest, set.began, set.clock = other, after.began, t
+    seen[id] = key
+  end
+end
+
+-- trim(name, most, newest): the least of too many go.
+local function trim(name, most, newest)
+  local over = redis.call('ZCARD', name) - most
+  if over <= 0 then return end
+  for _, least in ipairs(redis.call('ZRANGE', name, 0, over + 1)) do
+    if over > 0 and least ~= CLOCK and least ~= newest then
+      redis.call('ZREM', name, least)
+      over = over - 1
     end
   end
 end
 
-local clocks, keys = {}, {}
-for i = rows_at, #rows, 4 do
-  local id, key, is_next = rows[i], rows[i + 1], rows[i + 2]
-  local t = clocks[id] or tonumber(redis.call('ZSCORE', successors .. id, CLOCK) or 0)
-  if is_next == '1' then t = t + 1 / LIFE end
-  clocks[id], keys[id] = t, key
-  if is_next == '1' then
-    redis.call('ZADD', successors .. id, t, CLOCK)
-    add(successors .. id, t, rows[i + 3])
-  elseif t > 0 then
-    add(soon .. id, t, rows[i + 3])
+for _, name in ipairs(names) do
+  local set = sets[name]
+  if set.newest then
+    local changes = {}
+    for _, key in ipairs(set.keys) do
+      if set.scores[key] then
+        changes[#changes + 1] = set.scores[key]
+        changes[#changes + 1] = key
+      end
+    end
+    local added = redis.call('ZADD', name, unpack(changes))
+    if added > 0 then trim(name, set.scores[CLOCK] and KEPT + 1 or KEPT, set.newest) end
+    -- The time to live starts anew with what is new, and with every fourth observation at the latest.
+    if added > 0 or math.floor(set.clock * LIFE / 4) ~= math.floor(set.began * LIFE / 4) then
+      redis.call('PEXPIRE', name, 2592000000)
+    end
   end
 end
-for id, key in pairs(keys) do
-  if clocks[id] > 0 then
-    redis.call('PEXPIRE', successors .. id, 2592000000)
-    redis.call('PEXPIRE', soon .. id, 2592000000)
-    redis.call('ZADD', learned, us, id .. key)
-  end
+local news = {}
+for id, key in pairs(seen) do
+  news[#news + 1] = us
+  news[#news + 1] = id .. key
 end
+if #news > 0 then redis.call('ZADD', learned, unpack(news)) end
 local over = redis.call('ZCARD', learned) - 4 * tonumber(shape[2])
 if over > 0 then
   for _, one in ipairs(redis.call('ZRANGE', learned, 0, over - 1)) do
