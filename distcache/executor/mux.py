@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,10 @@ _NEVER = float("inf")
 class _Waiter:
     """A request in the line: `count` replies from now, `future` gets them all, or the `Lost` that stands for them.
 
-    rows: of the first of several that share a call, theirs; its reply has an item for each.
+    sharers: of the first of several that share a call, all of them; its reply has an item for each.
     """
 
-    __slots__ = ("began", "count", "deadline", "future", "replies", "rows", "size")
+    __slots__ = ("began", "count", "deadline", "future", "replies", "sharers", "size")
 
     def __init__(self, future: asyncio.Future[Answer], count: int, size: int, began: float, deadline: float) -> None:
         self.future = future
@@ -61,18 +62,19 @@ class _Waiter:
         self.began = began
         self.deadline = deadline
         self.replies: list[Any] = []
-        self.rows: list[bytes] | None = None
+        self.sharers: list[_Waiter] | None = None
 
 
 class _Growing:
-    """A call that is not sent yet, to which rows may be added."""
+    """A call that is not sent yet, to which rows may be added, and who waits for them."""
 
-    __slots__ = ("plain", "rows", "start")
+    __slots__ = ("plain", "rows", "start", "waiters")
 
-    def __init__(self, start: Start, rows: list[bytes], *, plain: bool) -> None:
+    def __init__(self, start: Start, *, plain: bool) -> None:
         self.start = start
-        self.rows = rows
         self.plain = plain
+        self.rows: list[bytes] = []
+        self.waiters: list[_Waiter] = []
 
     def packed(self) -> bytes:
         return packed_rows(self.start, self.rows, plain=self.plain)
@@ -90,9 +92,8 @@ class Mux(asyncio.Protocol):
         self._transport: Any = None
         self._reader = new_reader()
         self._waiting: deque[_Waiter] = deque()
-        self._unsent: list[bytes | _Growing] = []
-        self._waiting_unsent = 0  # the last so many waiters
-        self._growing: _Growing | None = None  # the last of the unsent, if rows may be added
+        self._unsent: list[bytes | _Growing] = []  # of the last so many in the line
+        self._growing: dict[int, _Growing] = {}  # of the unsent, by what rows begin with
         self._bytes = 0
         self._last_read = 0.0
         self._alarm_at = _NEVER
@@ -110,15 +111,14 @@ class Mux(asyncio.Protocol):
         """Queue one script; the future never holds an exception. Rows of one turn of the loop share a call."""
         if type(op) is not Row:
             return self._queue(packed_call((op,), plain=plain), 1, began, deadline)
-        row, growing = packed_row(op), self._growing
-        if growing is not None and growing.start is op.start and len(growing.rows) < MOST_ROWS:
-            growing.rows.append(row)
-            return self._wait(1, len(row), began, deadline).future
-        growing = _Growing(op.start, [row], plain=plain)
-        self._put_off(growing)
+        row, growing = packed_row(op), self._growing.get(id(op.start))
         waiter = self._wait(1, len(row), began, deadline)
-        waiter.rows = growing.rows
-        self._growing = growing
+        if growing is None or len(growing.rows) == MOST_ROWS:
+            growing = self._growing[id(op.start)] = _Growing(op.start, plain=plain)
+            self._put_off(growing, waiter)
+            waiter.sharers = growing.waiters
+        growing.rows.append(row)
+        growing.waiters.append(waiter)
         return waiter.future
 
     def submit(self, commands: list[Command], began: float, deadline: float) -> asyncio.Future[Answer]:
@@ -126,20 +126,20 @@ class Mux(asyncio.Protocol):
         return self._queue(b"".join(map(pack, commands)), len(commands), began, deadline)
 
     def _queue(self, packed: bytes, count: int, began: float, deadline: float) -> asyncio.Future[Answer]:
-        self._put_off(packed)
-        return self._wait(count, len(packed), began, deadline).future
+        waiter = self._wait(count, len(packed), began, deadline)
+        self._put_off(packed, waiter)
+        self._growing.clear()
+        return waiter.future
 
-    def _put_off(self, packed: bytes | _Growing) -> None:
+    def _put_off(self, packed: bytes | _Growing, waiter: _Waiter) -> None:
         """To be sent at the end of this turn of the loop."""
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent.append(packed)
-        self._growing = None
+        self._waiting.append(waiter)
 
     def _wait(self, count: int, size: int, began: float, deadline: float) -> _Waiter:
         waiter = _Waiter(self._loop.create_future(), count, size, began, deadline)
-        self._waiting.append(waiter)
-        self._waiting_unsent += 1
         self.in_flight += count
         self._bytes += size
         if deadline < self._alarm_at:
@@ -168,13 +168,14 @@ class Mux(asyncio.Protocol):
     def drop(self, reason: str) -> None:
         """Close at once; whoever still waits learns that the connection is lost."""
         self.usable = False
-        unsent, self._waiting_unsent = self._waiting_unsent, 0
-        self._unsent, self._growing = [], None
+        unsent, self._unsent = len(self._unsent), []
+        self._growing.clear()
         waiting, self._waiting = self._waiting, deque()
-        for place, waiter in enumerate(waiting):
-            if not waiter.future.done():
-                sent = place < len(waiting) - unsent
-                waiter.future.set_result(Lost(reason, sent=sent, replies=waiter.replies))
+        for place, first in enumerate(waiting):
+            for waiter in first.sharers or (first,):
+                if not waiter.future.done():
+                    sent = place < len(waiting) - unsent
+                    waiter.future.set_result(Lost(reason, sent=sent, replies=waiter.replies))
         self.in_flight = self._bytes = 0
         if self._alarm is not None:
             self._alarm.cancel()
@@ -202,12 +203,11 @@ class Mux(asyncio.Protocol):
                 waiter = self._waiting[0]
                 if type(reply) is Refused and reply.moved:
                     moved = True
-                if waiter.rows is not None:
-                    for item in items(reply, len(waiter.rows)):
-                        self._waiting[0].replies.append(item)
-                        self._finish(self._waiting[0])
-                    continue
-                waiter.replies.append(reply)
+                if waiter.sharers is None:
+                    waiter.replies.append(reply)
+                else:
+                    for one, item in zip(waiter.sharers, items(reply, len(waiter.sharers)), strict=True):
+                        one.replies.append(item)
                 if len(waiter.replies) == waiter.count:
                     self._finish(waiter)
         except (hiredis.ProtocolError, IndexError):
@@ -220,15 +220,16 @@ class Mux(asyncio.Protocol):
 
     def _finish(self, waiter: _Waiter) -> None:
         self._waiting.popleft()
-        self.in_flight -= waiter.count
-        self._bytes -= waiter.size
-        if not waiter.future.done():
-            waiter.future.set_result(waiter.replies)
+        for one in waiter.sharers or (waiter,):
+            self.in_flight -= one.count
+            self._bytes -= one.size
+            if not one.future.done():
+                one.future.set_result(one.replies)
 
     def _flush(self) -> None:
         if self._unsent:
             unsent, self._unsent = self._unsent, []
-            self._waiting_unsent, self._growing = 0, None
+            self._growing.clear()
             packed = [one.packed() if isinstance(one, _Growing) else one for one in unsent]
             self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
 
@@ -256,7 +257,7 @@ class Mux(asyncio.Protocol):
         now = monotonic()
         self._alarm, self._alarm_at = None, _NEVER
         following = _NEVER
-        for waiter in self._waiting:
+        for waiter in chain.from_iterable(first.sharers or (first,) for first in self._waiting):
             if waiter.future.done():
                 continue
             if waiter.deadline <= now:
