@@ -15,7 +15,7 @@ from distcache.config import Settings
 from distcache.errors import ConfigError
 from distcache.keys import Partition, key_id
 from distcache.near import LEASE_S, Copy, Flight, Near, NearCache
-from distcache.smart.learner import SHOWN, Learner
+from distcache.smart.learner import A_SECOND, BURST, PAUSE, SHOWN, Learner
 
 KEYS = ["a", "b"]
 PART = Partition("test", 0)
@@ -151,6 +151,27 @@ def test_learning_rests_when_it_was_shown_enough_and_starts_a_new_stretch():
     learner.saw(b"a")
     learner.saw(b"b")
     assert learner.take() == [(b"b", (b"a",))]
+
+
+def test_what_comes_too_fast_is_learned_from_in_part(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("distcache.smart.learner.monotonic", lambda: now)
+    learner = Learner(lambda: 1)
+
+    def learned(steps):
+        for number in range(steps):
+            learner.saw(b"%d" % (number % 7))
+        return len(learner.take())
+
+    assert learned(BURST + 500) == BURST
+    assert learned(50) == 0
+    now += PAUSE / A_SECOND / 2
+    assert learned(1000) == 0, "a few at a time"
+    now += PAUSE / A_SECOND / 2
+    assert learned(1000) == PAUSE
+    now += 3600
+    assert learned(BURST + 500) == BURST
+    assert learner.recent(), "what is next may be asked all the time"
 
 
 def test_a_reader_that_may_not_write_keeps_no_uses(clock):

@@ -113,12 +113,14 @@ class Mux(asyncio.Protocol):
             return self._queue(packed_call((op,), plain=plain), 1, began, deadline)
         row, growing = packed_row(op), self._growing.get(id(op.start))
         waiter = self._wait(1, len(row), began, deadline)
-        if growing is None or len(growing.rows) == MOST_ROWS:
+        if growing is None:
             growing = self._growing[id(op.start)] = _Growing(op.start, plain=plain)
             self._put_off(growing, waiter)
             waiter.sharers = growing.waiters
         growing.rows.append(row)
         growing.waiters.append(waiter)
+        if len(growing.rows) == MOST_ROWS:  # the server can begin
+            self._flush()
         return waiter.future
 
     def submit(self, commands: list[Command], began: float, deadline: float) -> asyncio.Future[Answer]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Command = tuple[Any, ...] | bytes
 """One command: its words, being bytes, str, int or float; or these packed already."""
 
-MOST_ROWS = 64
+MOST_ROWS = 32
 """In one call, so that none holds the server for long."""
 
 MORE = object()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from contextvars import ContextVar
 from itertools import count
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from distcache.smart.likely import PRIOR
@@ -20,6 +21,9 @@ BATCH = 32
 """Steps from key to key that ride together with the next call."""
 KEPT = 4096
 """Steps kept while the server is away; the oldest are dropped."""
+BURST, A_SECOND, PAUSE = 4096, 512, 64
+"""So many steps are learned from, however fast they come, and beyond them so many a second, so many at a time: to learn
+from a step costs the server several times what a hit does."""
 SHOWN = 256
 """Steps of a near cache that are learned from, of those between two reports."""
 REACH = 4
@@ -52,6 +56,8 @@ class Learner:
         self._steps: deque[tuple[bytes, tuple[bytes, ...]]] = deque(maxlen=KEPT)
         self._shown = 0
         self._stretch = 0
+        self._affordable = BURST
+        self._since = monotonic()
 
     def saw(self, key: bytes) -> None:
         """The current task asked for this key, or put it."""
@@ -66,9 +72,19 @@ class Learner:
             recent = ()
         elif recent[0] == key:
             return
-        else:
+        elif self._affordable > 0 or self._afford():
+            self._affordable -= 1
             self._steps.append((key, recent))
         sequences.of[self._serial] = self._stretch, (key, *recent[: REACH - 1])
+
+    def _afford(self) -> bool:
+        """What time has brought since the last time that this was asked."""
+        now = monotonic()
+        gained = int((now - self._since) * A_SECOND)
+        if gained < PAUSE:
+            return False
+        self._affordable, self._since = min(gained, BURST), now
+        return True
 
     def saw_near(self, key: bytes) -> bool:
         """The same, for a key that the near cache answered; whether it is to go on telling."""
