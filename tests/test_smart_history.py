@@ -22,6 +22,13 @@ def hashes(records):
     return [record.content_hash for record in records]
 
 
+def test_more_is_learned_at_once_than_a_call_takes(smart):
+    cache = smart(max_entries=2000)
+    cache.put_many([{"key": f"k{number % 1500}", "output": "x", "content_hash": "h"} for number in range(3000)])
+    cache.flush()
+    assert cache.get_predicted_next("k7")[0] == "k8"
+
+
 def test_history_lists_every_compile(smart, backend):
     cache = smart(producer="ci-1")
     other = smart(producer="ci-2")

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     Output = str | bytes
 
+LESSONS = 256
+"""In one call."""
+
 
 class WholeCache(SharedFlows[SmartOps]):
     """What one SmartCache object holds, and its operations that are not about single keys."""
@@ -273,9 +276,14 @@ def matching(keys: Iterable[str], pattern: str) -> Iterable[str]:
 
 
 def lessons(ops: SmartOps, steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> list[Op[Any]]:
-    """One op for each partition that is to learn something."""
+    """Ops for each partition that is to learn something, none of which holds the server for long."""
     of: dict[Partition, list[bytes]] = {}
     for key, successor, is_next in lessons_of(steps):
         one = key_id(key)
         of.setdefault(ops.keyspace.of(one), []).extend((one, key, b"1" if is_next else b"", successor))
-    return [ops.learn(part, rows) for part, rows in of.items()]
+    words = 4 * LESSONS
+    return [
+        ops.learn(part, rows[start : start + words])
+        for part, rows in of.items()
+        for start in range(0, len(rows), words)
+    ]
