@@ -26,6 +26,7 @@ from rich.table import Table
 from distcache import ContentHashCache, SmartCache
 from distcache.content.text import place
 from distcache.keys import Partition, key_id, scope_id
+from distcache.script import expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,8 +98,8 @@ def content(url: str, entries: int) -> ContentHashCache:
     return cache
 
 
-COPY = """
-local entries, usage, score, deadline, history, histories, indexed, prefixes, state = unpack(KEYS)
+COPY = expand("""--@include write_state
+local entries, usage, score, deadline, history, histories, indexed, prefixes = unpack(KEYS)
 local one, field = ARGV[1], ARGV[2]
 local fields, used = redis.call('HGETALL', entries .. one), redis.call('HGET', usage, one)
 local priority, expires = redis.call('ZSCORE', score, one), redis.call('ZSCORE', deadline, one)
@@ -120,8 +121,10 @@ for i = 3, #ARGV, 4 do
     redis.call('ZADD', prefixes, 0, ARGV[i + 3])
   end
 end
-redis.call('HINCRBY', state, 'bytes', (#ARGV - 2) / 4 * string.match(used, '^%d+ %d+ (%d+)'))
-"""
+local s = read_state(usage, '1')
+s.bytes = s.bytes + (#ARGV - 2) / 4 * parse_usage(used).size
+write_state(usage, s)
+""")
 """Copies an entry: of each copy its id, what the named field holds, and of a text its index and its member."""
 
 
@@ -133,7 +136,7 @@ def _copy(
     script = client.register_script(COPY)
     for start in track(range(SMALL, entries, BATCH), f"{entries:,} entries", disable=entries == SMALL):
         numbers = range(start, min(start + BATCH, entries))
-        script([*keys, part.indexed, part.prefixes, part.state], [one, field, *copies(numbers)])
+        script([*keys, part.indexed, part.prefixes], [one, field, *copies(numbers)])
     client.close()
 
 
