@@ -6,6 +6,7 @@ this run. When the test is over, whatever it left in the server must be in order
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import content_invariants  # noqa: F401 - adds its rules
@@ -38,6 +39,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("default")
+
+
+def pytest_configure() -> None:
+    """A shell that starts the tests in the background has SIGINT ignored, and programs inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
