@@ -29,7 +29,7 @@ from distcache.engine.embedded import EmbeddedServer
 from distcache.engine.locate import find_server
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 
 ROUND_S = 0.05
@@ -71,15 +71,18 @@ def server() -> Iterator[str]:
 
 
 @contextmanager
-def bare_server(*, tcp: bool = False) -> Iterator[str]:
+def bare_server(settings: Mapping[str, str] | None = None, *, tcp: bool = False) -> Iterator[str]:
     """A private server that writes nothing to disk, on a unix socket or on loopback; its URL.
 
-    DISTCACHE_SERVER names its program, as for the embedded server.
+    `settings`: of the server, by the names of its configuration file. DISTCACHE_SERVER names its program, as for the
+    embedded server.
     """
     with tempfile.TemporaryDirectory(prefix="distcache-bench-") as folder:
         port, path = _free_port() if tcp else 0, f"{folder}/s"
         command = [find_server(), "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", path]
-        process = subprocess.Popen([*command, "--save", "", "--appendonly", "no", "--logfile", f"{folder}/log"])
+        command += ["--save", "", "--appendonly", "no", "--logfile", f"{folder}/log"]
+        command += [word for name, value in (settings or {}).items() for word in (f"--{name}", value)]
+        process = subprocess.Popen(command)
         try:
             url = f"redis://127.0.0.1:{port}" if tcp else f"unix://{path}"
             _wait_for(url)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from distcache import SmartCache
 from distcache.engine import keeper, locate
 from distcache.engine.embedded import EmbeddedServer
 from distcache.errors import EngineError
@@ -461,6 +462,16 @@ def test_a_fork_during_a_start_keeps_no_lock(directory):
 
 
 # Directories, paths, programs
+
+
+def test_a_small_entry_is_one_piece_of_memory(program, directory):
+    with attach(directory) as server, SmartCache(url=f"unix://{server.socket_path}", timeout_s=5) as cache:
+        items = [{"key": f"k{n}", "output": os.urandom(3000), "content_hash": "h"} for n in range(20)]
+        assert cache.put_many(items) == 20
+        with redis.Redis(unix_socket_path=str(server.socket_path)) as connection:
+            entry = next(connection.scan_iter("{dc1:smart:0}:e:*"))
+            assert connection.object("ENCODING", entry) == b"listpack"
+            assert connection.object("ENCODING", "{dc1:smart:0}:usage") == b"hashtable"
 
 
 def test_everything_is_private(directory):

@@ -32,6 +32,10 @@ SOCKET, LOG, DATA = "socket", "server.log", "appendonlydir"
 LOG_LIMIT_BYTES = 4 * 1024 * 1024
 STOP_S = 5.0  # then it is killed, which loses nothing that it wrote; only what it did not is lost
 
+# A hash of few fields is one allocation, though it holds a value: see docs/decisions/0020-listpacks.md. The number of fields
+# keeps the large hashes, which are searched, tables.
+LISTPACKS = {"hash-max-listpack-entries": "16", "hash-max-listpack-value": "4096"}
+
 OPTIONS = {
     "port": "0",
     "unixsocket": SOCKET,
@@ -51,6 +55,7 @@ OPTIONS = {
     "enable-debug-command": "no",
     "enable-module-command": "no",
     "enable-protected-configs": "no",
+    **LISTPACKS,
 }
 
 # What Redis 7 and Valkey 9 log (lower case) when they refuse the data: damaged, incomplete, or of a newer format.
