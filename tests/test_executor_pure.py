@@ -215,6 +215,21 @@ def test_a_server_that_is_not_ready_is_asked_again(text):
     assert Script(op(INCR, "k")).play(Lost("refused", sent=False, refused=Refused(text)), [1]) == [1]
 
 
+def test_what_the_server_said_is_told_when_the_last_try_came_too_late():
+    late = Lost("did not answer in time", sent=False, late=True)
+    closed = Lost("closed the connection", sent=False)
+
+    def told(*answers) -> str:
+        [result] = Script(op(INCR, "k")).play(*answers, *[late] * 50)
+        assert isinstance(result, Unavailable)
+        return str(result)
+
+    assert "(READONLY)" in told([Refused("READONLY x")])
+    assert "(READONLY)" in told(closed, [Refused("READONLY x")], late)
+    assert "did not answer in time" in told()
+    assert "did not answer in time" in told([Refused("READONLY x")], closed)
+
+
 def test_a_script_that_failed_half_way_is_repeated_only_if_retryable():
     half_way = Refused("READONLY You can't write. script: abc, on @user_script:3.")
     assert isinstance(Script(op(INCR, "k")).play([half_way])[0], Unavailable)

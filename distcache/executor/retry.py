@@ -143,7 +143,10 @@ class Attempts:
 
     def _settle(self, answer: Answer) -> None:
         """Take what was answered; leave in `_todo` what is to be sent again."""
-        self._trouble = answer if isinstance(answer, Lost) else None
+        # What a server said says more than that time ran out while it was asked again.
+        told = isinstance(answer, Lost) and answer.late and isinstance(self._trouble, Refused)
+        if not told:
+            self._trouble = answer if isinstance(answer, Lost) else None
         if isinstance(answer, Lost) and answer.refused and not passing(answer.refused):
             self._finish_all(answer.refused, "the login")
             return
