@@ -142,7 +142,7 @@ def test_what_is_computed_here_does_not_evict_what_was_just_used(near, twin, mon
     cache.put("old", "x", "h")
     cache.put("new", "x", "h")
     for number in range(5):
-        wait_until(lambda: is_near(cache, "old"), "the key is copied")
+        copied(cache, "old")
         before = near_hits(cache)
         output = cache.get_or_compute(str(number), later if twin == "async" else now)
         assert (output, near_hits(cache)) == ("computed", before + 1)
