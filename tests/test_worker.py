@@ -106,17 +106,17 @@ def test_a_server_that_is_killed_loses_nothing(name, tmp_path):
     with start_server(binaries()[name], args=persistent) as server:
         fleet = Fleet(server.url, tmp_path)
         try:
-            for number in range(200):
+            for number in range(500):
                 fleet.cache.warmup_unit(f"k{number}", f"source {number}", "h")
-            for _ in range(2):
+            for _ in range(4):
                 fleet.worker(pace_s=0.01)
-            for done in (40, 120):
+            for done in (100, 300):
                 wait_until(lambda done=done: fleet.cache.get_stats()["warmups"] >= done, f"{done} done", PATIENCE_S)
                 server.restart()
                 wait_until(lambda: fleet.cache.has("k0") in (True, False), "the server is back")
             fleet.wait_idle()
-            assert len(fleet.cache.get_many([f"k{number}" for number in range(200)])) == 200
-            assert fleet.cache.get_stats()["writes"] == 200
+            assert len(fleet.cache.get_many([f"k{number}" for number in range(500)])) == 500
+            assert fleet.cache.get_stats()["writes"] == 500
             with server.client() as client:
                 assert left_behind(client) == []
         finally:
