@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from distcache import shared
+from distcache import shared, touches
 from distcache.content import ops as content
 from distcache.keys import Keyspace, check_namespace
 from distcache.script import Script
@@ -25,9 +25,9 @@ WAITS = ("xread",)
 """What a client also sends that computes what is missing, or waits for another that does."""
 
 _MODULES: dict[str, tuple[ModuleType, ...]] = {
-    "reader": (shared, smart, flights, content, warmup),
-    "writer": (shared, smart, flights, content, warmup),
-    "worker": (shared, smart, flights, content, warmup),
+    "reader": (shared, touches, smart, flights, content, warmup),
+    "writer": (shared, touches, smart, flights, content, warmup),
+    "worker": (shared, touches, smart, flights, content, warmup),
 }
 _CALL = re.compile(r"redis\.p?call\(\s*'(\w+)'(?:,\s*'(\w+)')?")
 _CONTAINERS = {"xgroup", "xinfo", "object"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from contextlib import suppress
 from itertools import zip_longest
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from distcache.errors import DistcacheError, StaleConfig
 from distcache.op import Op
+from distcache.script import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from distcache.keys import Keyspace, Partition
     from distcache.near import Near
-    from distcache.script import Script
+
+TOUCHES = Script("near_touches", retryable=True)
 
 CHUNK = 256
 """Entries whose uses one script call takes."""
@@ -33,8 +36,20 @@ class Touches(Op[bool]):
 
     __slots__ = ("made_at",)
 
-    def __init__(self, script: Script, values: tuple[Any, ...], decode: Callable[[Any], bool]) -> None:
-        super().__init__(script, values, decode)
+    def __init__(self, part: Partition, shape: str, uses: Iterable[tuple[bytes, int]]) -> None:
+        """`uses`: (entry id, how often), all of the partition, the last used last. `shape`: how many partitions."""
+        values = TOUCHES.bind(
+            score=part.score,
+            usage=part.usage,
+            deadline=part.deadline,
+            events=part.events,
+            entries=part.entries,
+            requests=part.requests,
+            partitions=shape,
+            request=os.urandom(12),
+            touched=[item for use in uses for item in use],
+        )
+        super().__init__(TOUCHES, values, bool)
         self.made_at = monotonic()
 
 

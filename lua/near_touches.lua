@@ -1,5 +1,6 @@
--- Record reads that near caches answered, an entry's all at once: counters, recency, frequency, one event for each.
--- An entry that is gone by now was read nevertheless. Returns 1; 0 when this request took effect before.
+-- Record reads that near caches answered, an entry's all at once: counters, recency, frequency, and where events of hits
+-- are written, one for each. An entry that is gone by now was read nevertheless.
+-- Returns 1; 0 when this request took effect before.
 local score      = KEYS[1]  -- zset: entry id -> eviction priority
 local usage      = KEYS[2]  -- hash: entry id -> use, size, cost, deadline; and the state
 local deadline   = KEYS[3]  -- zset: entry id -> expiry (ms)
@@ -22,6 +23,7 @@ if not s then return stale() end
 if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
 local now, us = clock()
 local g = {score = score, usage = usage, deadline = deadline, entries = entries}
+local told = string.find(s.events, 'HIT', 1, true)
 for i = touched_at, #touched, 2 do
   local id, times = touched[i], tonumber(touched[i + 1])
   s.tick = math.max(us, s.tick + 1)
@@ -29,7 +31,7 @@ for i = touched_at, #touched, 2 do
   local u = uses(g, s, id, times, now)
   if u then
     s.saved_ms = s.saved_ms + u.cost * times
-    local key = redis.call('HGET', entries .. id, 'k')
+    local key = told and redis.call('HGET', entries .. id, 'k')
     if key then emit(events, s, 'HIT', key, 'near cache, ' .. times .. ' times') end
   end
 end

@@ -30,7 +30,6 @@ TIDY = Script("content_tidy", retryable=True)
 CLEAR = Script("content_clear")
 STATS = Script("content_stats", retryable=True, writes=False)
 LIFE = Script("content_life", retryable=True, writes=False)
-TOUCHES = Script("content_near_touches", retryable=True)
 
 EXACT, WHOLE, CHAIN, PREFIX = "e", "en", "enp", "p"
 """Steps of a look-up: by id; and by normalized text; and by prefix; by prefix only."""
@@ -113,17 +112,7 @@ class ContentOps:
 
     def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
         """Record reads that near caches answered: (home and id, how often), the last used last."""
-        values = TOUCHES.bind(
-            score=part.score,
-            usage=part.usage,
-            deadline=part.deadline,
-            entries=part.entries,
-            requests=part.requests,
-            partitions=self._shape,
-            request=os.urandom(12),
-            touched=[item for use, times in uses for item in (use[HOME_BYTES:], times)],
-        )
-        return Touches(TOUCHES, values, bool)
+        return Touches(part, self._shape, ((use[HOME_BYTES:], times) for use, times in uses))
 
     def set(self, place: Place, signature: bytes, digest: bytes, text: bytes, size: int) -> Op[bool]:
         """Store a signature; takes effect once, however often it is sent. ValueTooLarge when it can never fit."""

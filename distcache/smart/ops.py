@@ -38,7 +38,6 @@ PREDICT = Script("predict", retryable=True, writes=False)
 PATTERNS = Script("patterns", retryable=True, writes=False)
 EVENTS = Script("events", retryable=True, writes=False)
 STATS = Script("stats", retryable=True, writes=False)
-TOUCHES = Script("near_touches", retryable=True)
 
 NO_HASH = b""
 
@@ -291,18 +290,7 @@ class SmartOps:
 
     def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
         """Record reads that near caches answered: (entry id, how often), all of the partition, the last used last."""
-        values = TOUCHES.bind(
-            score=part.score,
-            usage=part.usage,
-            deadline=part.deadline,
-            events=part.events,
-            entries=part.entries,
-            requests=part.requests,
-            partitions=self._shape,
-            request=os.urandom(12),
-            touched=[item for use in uses for item in use],
-        )
-        return Touches(TOUCHES, values, bool)
+        return Touches(part, self._shape, uses)
 
     def learn(self, part: Partition, rows: Iterable[bytes]) -> Op[int]:
         """Record which keys came after which; all the first keys belong to the partition.
