@@ -69,6 +69,18 @@ class SharedFlows(Generic[O]):
                 self._ops = None
         raise Unavailable("the cache's shared config changes faster than it can be read; repeat the call")
 
+    def _carried(self, sent: Sequence[Op[Any]]) -> Flow[list[Any]]:
+        """The results of a batch with riders in it; however it ends, `_rode` hears how they fared."""
+        results: list[Any] = []
+        try:
+            results = yield from Batch(sent)
+        finally:
+            self._rode(sent, results)
+        return results
+
+    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
+        """What becomes of a rider is not the caller's concern. No results: nobody knows."""
+
     def open(self) -> Flow[O]:
         """Agree on the config with every partition; ConfigMismatch when the cache is another than asked for."""
         request = self._request

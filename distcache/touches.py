@@ -75,11 +75,6 @@ class Uses:
         """Whether there is anything to send."""
         return bool(self._near.due or self._unsent)
 
-    @property
-    def due(self) -> bool:
-        """Whether it is to ride with the next call."""
-        return self.some and monotonic() - self._sent_at >= WAIT_S
-
     def forget(self) -> None:
         """With another config, the entries that were used are no more."""
         self._unsent.clear()
@@ -98,6 +93,14 @@ class Uses:
         for part, rows in of.items():
             touches += [ops.touches(part, rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
         return touches
+
+    def riders(self, ops: TouchOps) -> list[Touches]:
+        """What is to ride with the next call: all, if the last went long enough ago."""
+        return self.take(ops) if self.some and monotonic() - self._sent_at >= WAIT_S else []
+
+    def ahead(self, ops: TouchOps) -> list[Touches]:
+        """What is to arrive ahead of a call: all there is."""
+        return self.take(ops) if self.some else []
 
     def rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         """Keep the uses that may not have arrived. With another config, the entries that were used are no more."""

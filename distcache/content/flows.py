@@ -305,12 +305,8 @@ class ContentFlows(SharedFlows[ContentOps]):
         riders = self._riders(ops)
         if not riders and not before and len(wanted) == 1:
             return [(yield wanted[0])]
-        sent, at = [*before, *wanted, *riders], len(before)
-        results: list[Any] = []
-        try:
-            results = yield from Batch(sent)
-        finally:
-            self._rode(sent, results)
+        at = len(before)
+        results = yield from self._carried([*before, *wanted, *riders])
         return merge(results[at : at + len(wanted)])
 
     def _riders(self, ops: ContentOps) -> list[Op[Any]]:
@@ -323,12 +319,9 @@ class ContentFlows(SharedFlows[ContentOps]):
         self._tidy_next = (self._tidy_next + 1) % len(ops.partitions)
         return [ops.tidy(ops.partitions[self._tidy_next], 16)]
 
-    def _before_a_set(self, _ops: ContentOps) -> list[Op[Any]]:
+    def _before_a_set(self, _ops: ContentOps) -> Sequence[Op[Any]]:
         """What the server should know before it evicts."""
-        return []
-
-    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
-        """What becomes of a rider is not the caller's concern. No results: nobody knows."""
+        return ()
 
 
 def signature_of(match: Match | None) -> str | None:

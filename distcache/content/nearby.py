@@ -20,7 +20,6 @@ from distcache.content.records import Found
 from distcache.content.text import Query
 from distcache.keys import HOME_BYTES, scope_id
 from distcache.near import Copy, Near
-from distcache.op import Batch
 from distcache.shared import bulk, merge
 from distcache.touches import Uses
 
@@ -229,23 +228,14 @@ class NearContentFlows(ContentFlows):
             yield from self.agreed(self._report)
 
     def _report(self, ops: ContentOps) -> Flow[None]:
-        riders: list[Op[Any]] = [*self._uses.take(ops)]
-        results: list[Any] = []
-        try:
-            results = yield from Batch(riders)
-        finally:
-            self._rode(riders, results)
-        merge(results)
+        merge((yield from self._carried(self._uses.take(ops))))
 
     def _riders(self, ops: ContentOps) -> list[Op[Any]]:
-        riders = super()._riders(ops)
-        if self._uses.due:
-            riders += self._uses.take(ops)
-        return riders
+        return [*super()._riders(ops), *self._uses.riders(ops)]
 
-    def _before_a_set(self, ops: ContentOps) -> list[Op[Any]]:
+    def _before_a_set(self, ops: ContentOps) -> Sequence[Op[Any]]:
         """Else it would evict what was just used here."""
-        return [*self._uses.take(ops)] if self._uses.some else []
+        return self._uses.ahead(ops)
 
     def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         self._uses.rode(sent, results)

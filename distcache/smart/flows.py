@@ -232,12 +232,8 @@ class SmartFlows(WholeCache):
         riders = self._riders(ops)
         if not riders and not asked and not before:
             return (yield op)
-        sent, at = [*before, op, *asked, *riders], len(before)
-        results: list[Any] = []
-        try:
-            results = yield from Batch(sent)
-        finally:
-            self._rode(sent, results)
+        at = len(before)
+        results = yield from self._carried([*before, op, *asked, *riders])
         if self.ahead is not None and (tasks := self.ahead.tasks(ops, recent, results[at + 1 :][: len(asked)])):
             yield from Batch(tasks)
         return merge(results[at : at + 1])[0]
@@ -262,19 +258,12 @@ class SmartFlows(WholeCache):
         before = self._before_a_put(ops)
         if not before:
             return (yield from op)
-        results: list[Any] = []
-        try:
-            results = yield from Batch([*before, op])
-        finally:
-            self._rode(before, results[: len(before)])
+        results = yield from self._carried([*before, op])
         return bool(merge(results[-1:])[0])
 
-    def _before_a_put(self, _ops: SmartOps) -> list[Op[Any]]:
+    def _before_a_put(self, _ops: SmartOps) -> Sequence[Op[Any]]:
         """What the server should know before it evicts, or replaces an output."""
-        return []
-
-    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
-        """What becomes of a rider is not the caller's concern. No results: nobody knows."""
+        return ()
 
     def _prepare(self, *parameters: Any) -> Callable[[SmartOps], Op[bool]]:
         values = self.put_values(*parameters)

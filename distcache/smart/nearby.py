@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.keys import hash_id, key_bytes, key_id, raw, unraw
 from distcache.near import Copy, Flight, Near
-from distcache.op import Batch
 from distcache.shared import merge
 from distcache.smart.flows import SmartFlows
 from distcache.smart.records import Found
@@ -196,22 +195,14 @@ class NearFlows(SmartFlows):
     def _report(self, ops: SmartOps) -> Flow[None]:
         riders = [*self._uses.take(ops), *lessons(ops, self.learner.take())]
         if riders:
-            results: list[Any] = []
-            try:
-                results = yield from Batch(riders)
-            finally:
-                self._rode(riders, results)
-            merge(results)
+            merge((yield from self._carried(riders)))
 
     def _riders(self, ops: SmartOps) -> list[Op[Any]]:
-        riders = super()._riders(ops)
-        if self._uses.due:
-            riders += self._uses.take(ops)
-        return riders
+        return [*super()._riders(ops), *self._uses.riders(ops)]
 
-    def _before_a_put(self, ops: SmartOps) -> list[Op[Any]]:
+    def _before_a_put(self, ops: SmartOps) -> Sequence[Op[Any]]:
         """Else it would evict what was just used here, and the new output would get the old one's uses."""
-        return [*self._uses.take(ops)] if self._uses.some else []
+        return self._uses.ahead(ops)
 
     def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         self._uses.rode(sent, results)
