@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from distcache.keys import hash_id, key_id
 from distcache.op import Op
 from distcache.script import Script
-from distcache.smart.ops import NO_HASH, stored
+from distcache.smart.ops import NO_HASH
 from distcache.smart.records import Found
+from distcache.smart.replies import stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from distcache.errors import ValueTooLarge
 from distcache.keys import hash_id, key_id, unraw
 from distcache.op import Op, Row
 from distcache.script import Script
-from distcache.smart import likely
-from distcache.smart.records import Dump, EntryInfo, Found, HistoryRecord, Metadata, Usage, event
+from distcache.smart import replies
+from distcache.smart.records import Dump, EntryInfo, event
 from distcache.touches import Touches
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from distcache.keys import Keyspace, Partition
     from distcache.script import Start
+    from distcache.smart.records import Found, HistoryRecord, Metadata, Usage
 
 GET = Script("smart_get", retryable=True)
 PEEK = Script("smart_peek", retryable=True, writes=False)
@@ -63,7 +63,7 @@ class SmartOps:
         """Find an output and count the access; None when it is absent, expired, or has another content hash."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        return Row(self._get[part.number], (one, key, wanted, hash_id(wanted) if wanted else NO_HASH), _found)
+        return Row(self._get[part.number], (one, key, wanted, hash_id(wanted) if wanted else NO_HASH), replies.found)
 
     def peek(self, key: bytes, wanted: bytes, *, bare: bool) -> Op[Found | None]:
         """Find an output and leave no trace; `bare`: only whether it is there, without the output."""
@@ -80,7 +80,7 @@ class SmartOps:
             wanted_id=hash_id(wanted) if wanted else NO_HASH,
             bare="1" if bare else "",
         )
-        return Op(PEEK, values, _found)
+        return Op(PEEK, values, replies.found)
 
     def put(  # an output has this many properties
         self,
@@ -109,7 +109,7 @@ class SmartOps:
             ttl_ms=ttl_ms,
             past=past,
         )
-        return Op(PUT, PUT.bind(**slots), stored)
+        return Op(PUT, PUT.bind(**slots), replies.stored)
 
     def new_slots(  # the same
         self,
@@ -173,11 +173,11 @@ class SmartOps:
             limit=limit,
             roots=ids,
         )
-        return Op(INVALIDATE_DEPENDENTS, values, _removed)
+        return Op(INVALIDATE_DEPENDENTS, values, replies.removed)
 
     def tidy(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
         """Remove what expired and what is over the bounds: (how many had expired, more to do)."""
-        return Op(TIDY, TIDY.bind(**self._slots[part.number], limit=limit), _count_and_more)
+        return Op(TIDY, TIDY.bind(**self._slots[part.number], limit=limit), replies.count_and_more)
 
     def clear(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
         """Remove entries and what was learned: (how many entries, more to do)."""
@@ -189,7 +189,7 @@ class SmartOps:
             "state": part.state,
         }
         values = CLEAR.bind(**self._slots[part.number], **learned, limit=limit)
-        return Op(CLEAR, values, _count_and_more)
+        return Op(CLEAR, values, replies.count_and_more)
 
     def discard(self, key: bytes, content_hash: bytes, *, counted: bool) -> Op[int]:
         """Report an output that could not be decoded; it is removed if it is still there."""
@@ -244,7 +244,7 @@ class SmartOps:
             id=one,
             count=count,
         )
-        return Op(HISTORY, values, _records)
+        return Op(HISTORY, values, replies.records)
 
     def scan(self, part: Partition, cursor: bytes, count: int) -> Op[tuple[bytes, list[bytes]]]:
         """One step through the keys: (next cursor, keys)."""
@@ -273,7 +273,7 @@ class SmartOps:
             count=count,
             least=least,
         )
-        return Op(HOT, values, _hot)
+        return Op(HOT, values, replies.hot)
 
     def dump(self, part: Partition, cursor: bytes, count: int) -> Op[tuple[bytes, list[Dump]]]:
         """One step through whole entries: (next cursor, entries)."""
@@ -318,7 +318,7 @@ class SmartOps:
             partitions=self._shape,
             count=count,
         )
-        return Op(PREDICT, values, lambda reply: _shares(reply, soon=soon))
+        return Op(PREDICT, values, lambda reply: replies.shares(reply, soon=soon))
 
     def patterns(
         self, part: Partition, cursor: bytes, count: int
@@ -332,7 +332,7 @@ class SmartOps:
             cursor=cursor,
             count=count,
         )
-        return Op(PATTERNS, values, _patterns)
+        return Op(PATTERNS, values, replies.patterns)
 
     def events(self, part: Partition, count: int) -> Op[list[dict[str, Any]]]:
         """The newest events of one partition, newest first."""
@@ -349,7 +349,7 @@ class SmartOps:
             usage=part.usage,
             partitions=self._shape,
         )
-        return Op(STATS, values, _stats)
+        return Op(STATS, values, replies.stats)
 
 
 def _slots(part: Partition, shape: str) -> dict[str, Any]:
@@ -390,63 +390,3 @@ def _links(one: bytes, dependencies: Iterable[bytes]) -> bytes:
     ids = dict.fromkeys(map(key_id, dependencies))
     ids.pop(one, None)
     return b"".join(ids)
-
-
-def _found(reply: Any) -> Found | None:
-    if reply is None:
-        return None
-    if len(reply) == 2:  # noqa: PLR2004 - as lua/include/smart_reply.lua says
-        return Found(*reply)
-    blob, content_hash, left_ms, cost_us, older, ttl_ms = reply
-    return Found(blob, content_hash, left_ms if left_ms >= 0 else None, cost_us / 1000, bool(older), ttl_ms)
-
-
-def stored(reply: int) -> bool:
-    """What a script that stores an output answers."""
-    if reply < 0:
-        raise ValueTooLarge("the value is larger than the whole cache may be; raise max_size_mb or store a smaller one")
-    return True
-
-
-def _removed(reply: list[Any]) -> tuple[bool, list[bytes], list[tuple[bytes, float]]]:
-    more, met, *rows = reply
-    worths = map(float, rows[1::2])
-    ids = [met[at : at + 16] for at in range(0, len(met), 16)]
-    return bool(more), ids, list(zip(rows[::2], worths, strict=True))
-
-
-def _count_and_more(reply: list[int]) -> tuple[int, bool]:
-    return reply[0], bool(reply[1])
-
-
-def _records(rows: list[Any]) -> list[HistoryRecord]:
-    return [record for record in map(HistoryRecord.decode, rows) if record is not None]
-
-
-def _hot(reply: list[Any]) -> tuple[bytes, list[tuple[Usage, bytes, Metadata]]]:
-    return reply[0], [(Usage.decode(used), key, Metadata.decode(packed)) for used, key, packed in reply[1:]]
-
-
-def _shares(reply: list[bytes], *, soon: bool) -> list[tuple[str, float]]:
-    clock = float(reply[0])
-    total = likely.total(clock, soon=soon)
-    return [
-        (unraw(key), 2.0 ** (float(weight) - clock) / total)
-        for key, weight in zip(reply[1::2], reply[2::2], strict=True)
-    ]
-
-
-def _patterns(reply: list[Any]) -> tuple[bytes, list[tuple[str, list[str], int]]]:
-    rows = [
-        (unraw(key[16:]), [unraw(successor) for successor in successors], round(float(clock) * likely.LIFE))
-        for key, clock, *successors in reply[1:]
-    ]
-    return reply[0], rows
-
-
-def _stats(reply: list[Any]) -> dict[str, str]:
-    entries, learned, relics, *pairs = reply
-    texts = [item.decode("utf-8", "replace") for item in pairs]
-    return dict(
-        zip(texts[::2], texts[1::2], strict=True), entries=str(entries), learned=str(learned), relics=str(relics)
-    )
