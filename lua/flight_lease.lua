@@ -1,6 +1,7 @@
 -- After a miss, or a wait: the output if it is there by now, else the right to compute it, or whom to wait for.
--- Returns {'value', output, content hash}, {'lease', fence}, or {'wait', ms that the lease still holds, id in wakes up to which
--- all was told, fence of that lease}. An early refresh of an output that is still good gets a lease, or is told to wait, which it will not.
+-- Returns {'value', output, content hash}, {'lease', fence}, or {'wait', ms that the lease still holds, id in wakes up to
+-- which all was told, fence of that lease}. An early refresh of an output that is still good is not shown that output:
+-- it gets the lease, or {'wait', 0, '', fence}, and then does not wait.
 local state      = KEYS[1]            -- hash: the last fence
 local usage      = KEYS[2]            -- hash: entry id -> use, size, cost, deadline; and the state
 local entries    = KEYS[3]            -- prefix of the entries' hashes

@@ -462,7 +462,7 @@ def test_lookup_gives_the_original_text_and_how_it_was_found(content, backend):
 @pytest.mark.parametrize("partitions", [1, 3])
 def test_scopes_see_only_their_own(content, partitions):
     cache = content(min_prefix_length=3, partitions=partitions)
-    team, other = scoped(cache, "team-a", "claude"), scoped(cache, "team-ac", "laude")
+    team, other = scoped(cache, "team-a", "model-a"), scoped(cache, "team-am", "odel-a")
     cache.set("some text", "everybody")
     team.set("some text", "team")
     assert scoped(team).get("some text") == "team"
@@ -472,7 +472,7 @@ def test_scopes_see_only_their_own(content, partitions):
         assert other.get_with_prefix_match(query) is None
     other.set_key("k", "1")
     assert team.get_key("k") is None
-    assert scoped(scoped(cache, "team-a"), "claude").get("some text") == "team"
+    assert scoped(scoped(cache, "team-a"), "model-a").get("some text") == "team"
     assert team.get_stats()["current_size"] == 3
 
 

@@ -1,6 +1,5 @@
 -- smart_evict(g, s, more_entries, more_bytes, limit, u): evict until that much more fits the bounds, at most `limit`
--- entries; true when it fits. `u` is the use of the entry to come, if one is. Relics over the bound go too, and what depends on them with them: without the
--- edges an invalidation could not reach it.
+-- entries; true when it fits. `u` is the use of the entry to come, if one is.
 local function smart_evict(g, s, more_entries, more_bytes, limit, u)
   local incoming = u and u.mark == 'w' and 1 or 0
   local entries = redis.call('ZCARD', g.score)
