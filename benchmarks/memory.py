@@ -106,9 +106,7 @@ CASES = [
     Case("ContentHashCache.set_key, no text", _content, _keyed),
     Case("ContentHashCache.set_key, ttl_seconds=inf", lambda u, n: _content(u, n, ttl_seconds=float("inf")), _keyed),
     Case("ContentHashCache.set, beyond text and index", _content, _texts, text_bytes=400),
-    Case(
-        "the same, ttl_seconds=inf", lambda u, n: _content(u, n, ttl_seconds=float("inf")), _texts, text_bytes=400
-    ),
+    Case("the same, ttl_seconds=inf", lambda u, n: _content(u, n, ttl_seconds=float("inf")), _texts, text_bytes=400),
 ]
 
 

@@ -44,7 +44,7 @@ def run(server, monkeypatch, tmp_path):
 @pytest.fixture
 def filled(server, run):
     """A small cache: b depends on a, and c on b."""
-    with SmartCache("unused", url=server.url, on_error="raise") as cache:
+    with SmartCache("unused", url=server.url, on_error="raise", timeout_s=10) as cache:
         cache.put("a", "old", "h0", compile_time_ms=10)
         cache.put("a", "x" * 100, "h1", ["base"], file_path="a.c", line_range=(1, 20), compile_time_ms=12.5)
         cache.put("b", b"y", "h2", ["a"])

@@ -32,8 +32,8 @@ SOCKET, LOG, DATA = "socket", "server.log", "appendonlydir"
 LOG_LIMIT_BYTES = 4 * 1024 * 1024
 STOP_S = 5.0  # then it is killed, which loses nothing that it wrote; only what it did not is lost
 
-# A hash of few fields is one allocation, though it holds a value: see docs/decisions/0020-listpacks.md. The number of fields
-# keeps the large hashes, which are searched, tables.
+# A hash of few fields is one allocation, though it holds a value (docs/decisions/0020-listpacks.md). The number of
+# fields keeps the large hashes, which are searched, tables.
 LISTPACKS = {"hash-max-listpack-entries": "16", "hash-max-listpack-value": "4096"}
 
 OPTIONS = {
