@@ -138,7 +138,7 @@ def test_save_and_import(filled, tmp_path):
 
 
 def test_a_cache_of_signatures(run, server):
-    with ContentHashCache(url=server.url, on_error="raise") as cache:
+    with ContentHashCache(url=server.url, on_error="raise", timeout_s=10) as cache:
         cache.set("some text", "c2lnbmF0dXJl")
     assert json.loads(run("stats", "--cache", "content", "--json"))["current_size"] == 1
     assert "holds signatures" in run("keys", "--namespace", "signatures", code=1)
@@ -228,13 +228,13 @@ def write(url):
         cache.cleanup_expired()
         cache.clear()
         cache.set(text, "c2ln")
-    with SmartCache("unused", url=url, on_error="raise") as cache:
+    with SmartCache("unused", url=url, on_error="raise", timeout_s=10) as cache:
         cache.clear()
         cache.put("a", "x", "h", ["b"])
         assert cache.get("a") == "x"
         assert cache.warmup_unit("w", "source", "h")
     work(url)
-    with SmartCache("unused", url=url, on_error="raise") as cache:
+    with SmartCache("unused", url=url, on_error="raise", timeout_s=10) as cache:
         assert cache.get("w") == "SOURCE"
         cache.invalidate("w")
         assert cache.warmup_unit("w", "source", "h")
@@ -249,7 +249,7 @@ def work(url):
 
 def read(url):
     """All that a reader does."""
-    with SmartCache("unused", url=url, read_only=True, on_error="raise") as cache:
+    with SmartCache("unused", url=url, read_only=True, on_error="raise", timeout_s=10) as cache:
         assert cache.get("a", "h") == "x"
         assert cache.get_many(["a", "b"]) == {"a": "x"}
         assert cache.has("a")
@@ -266,7 +266,7 @@ def read(url):
         assert cache.queue_tasks("delayed") == cache.queue_tasks("dead") == []
         assert cache.workers() == []
         assert not cache.put("a", "y", "h")
-    with ContentHashCache(url=url, namespace="smart-c", read_only=True, on_error="raise") as cache:
+    with ContentHashCache(url=url, namespace="smart-c", read_only=True, on_error="raise", timeout_s=10) as cache:
         assert cache.get("a text that is long enough to be found by its beginning, " * 3) == "c2ln"
         assert cache.get_with_prefix_match("a text that is long", min_prefix_len=10) == "c2ln"
         assert cache.get_stats()["current_size"] == 1
@@ -293,7 +293,7 @@ def test_the_rules_permit_nothing_else(guarded, role):
     with guarded.client() as client:
         client.set("other", "1")
         client.set("{dc1:smarter:0}:state", "1")
-        with SmartCache("unused", url=guarded.url, on_error="raise") as cache:
+        with SmartCache("unused", url=guarded.url, on_error="raise", timeout_s=10) as cache:
             cache.put("a", "x", "h")
     with redis.Redis.from_url(url) as client:
         for command in (
@@ -315,7 +315,7 @@ def test_the_rules_permit_nothing_else(guarded, role):
 
 
 def test_a_reader_cannot_write(guarded):
-    with guarded.client() as client, SmartCache("unused", url=guarded.url, on_error="raise") as cache:
+    with guarded.client() as client, SmartCache("unused", url=guarded.url, on_error="raise", timeout_s=10) as cache:
         client.flushall()
         cache.put("a", "x", "h")
         before = client.hgetall("{dc1:smart:0}:state"), client.dbsize()
@@ -356,7 +356,7 @@ def test_acl_prints_one_command(run):
 
 
 def test_queue_and_workers(run, server):
-    with SmartCache("unused", url=server.url, on_error="raise") as cache:
+    with SmartCache("unused", url=server.url, on_error="raise", timeout_s=10) as cache:
         cache.warmup_unit("a", "source", "h")
         cache.warmup_unit("b", "source", "h")
     assert json.loads(run("queue", "stats", "--json"))["waiting"] == 2
