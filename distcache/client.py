@@ -136,9 +136,11 @@ class SyncClient:
 
     def close(self) -> None:
         """Flush, and let connections and an embedded server go. The object can be used again, and then reconnects."""
-        self.flush()
-        self._executor.close()
-        self._engine.close()
+        try:
+            self.flush()
+        finally:
+            self._executor.close()
+            self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -174,9 +176,11 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Flush, and let connections and an embedded server go. The object can be used again, and then reconnects."""
-        await self.flush()
-        await self._executor.aclose()
-        self._engine.close()
+        try:
+            await self.flush()
+        finally:
+            await self._executor.aclose()
+            self._engine.close()
 
     async def __aenter__(self) -> Self:
         return self

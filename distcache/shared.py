@@ -69,14 +69,21 @@ class SharedFlows(Generic[O]):
                 self._ops = None
         raise Unavailable("the cache's shared config changes faster than it can be read; repeat the call")
 
-    def _carried(self, sent: Sequence[Op[Any]]) -> Flow[list[Any]]:
+    def _carried(self, sent: Sequence[Op[Any]], *, patient: bool = False) -> Flow[list[Any]]:
         """The results of a batch with riders in it; however it ends, `_rode` hears how they fared."""
         results: list[Any] = []
         try:
-            results = yield from Batch(sent)
+            results = yield from Batch(sent, patient=patient)
         finally:
             self._rode(sent, results)
         return results
+
+    def _bulk_after(self, before: Sequence[Op[Any]], ops: Sequence[Op[T]]) -> Flow[list[T]]:
+        """What `bulk` returns; in its first round trip, ahead of the ops, these riders."""
+        if not before:
+            return (yield from bulk(ops))
+        results = yield from self._carried([*before, *ops[:CHUNK]], patient=len(ops) > CHUNK)
+        return merge(results[len(before) :]) + (yield from bulk(ops[CHUNK:]))
 
     def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         """What becomes of a rider is not the caller's concern. No results: nobody knows."""

@@ -20,7 +20,7 @@ import redis
 from distcache import SmartCache
 from distcache.engine import keeper, locate
 from distcache.engine.embedded import EmbeddedServer
-from distcache.errors import EngineError
+from distcache.errors import EngineError, Unavailable
 
 LINGER_S = 0.05
 USER = """
@@ -198,6 +198,18 @@ def test_threads_and_caches_of_one_process_share_one_lease(directory):
     servers[0].detach()
     assert servers[0].ensure_running() is False
     wait_until(lambda: is_gone(directory), "the server stops")
+
+
+def test_a_cache_that_cannot_flush_lets_its_server_go_nevertheless(directory, monkeypatch):
+    def fail() -> None:
+        raise Unavailable("not now")
+
+    cache = SmartCache(url=f"embedded://{directory}", on_error="raise", timeout_s=5)
+    cache.put("k", "v", "h")
+    monkeypatch.setattr(cache, "flush", fail)
+    with pytest.raises(Unavailable):
+        cache.close()
+    wait_until(lambda: is_gone(directory), "the server is gone")
 
 
 def test_short_commands_in_a_row_share_one_server(directory):

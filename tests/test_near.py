@@ -219,14 +219,19 @@ def test_a_use_here_is_recency_there(near, other, kind):
     assert other.get("new") is None
 
 
-def test_a_put_of_ones_own_does_not_evict_what_was_just_used_here(near, kind, monkeypatch):
+@pytest.mark.parametrize("many", [False, True])
+def test_a_put_of_ones_own_does_not_evict_what_was_just_used_here(near, kind, monkeypatch, many):
     monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
     cache = near(**{kind.bound: 2}, policy="lru", reconfigure=True)
     kind.put(cache, "old", "x")
     kind.put(cache, "new", "x")
     for number in range(5):
-        wait_until(lambda: is_near(cache, "old"), "the key is copied")
-        kind.put(cache, str(number), "x")
+        copied(cache, "old")
+        assert cache.get("old") == "x"
+        if many:
+            kind.put_many(cache, {str(number): "x"})
+        else:
+            kind.put(cache, str(number), "x")
         assert cache.get("old") == "x"
 
 

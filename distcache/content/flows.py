@@ -133,7 +133,9 @@ class ContentFlows(SharedFlows[ContentOps]):
         ]
         yield from self._refuse_too_large(wanted)
         prepared = [self._prepare(*item) for item in wanted]
-        results = yield from self.agreed(lambda ops: bulk([make(ops) for make in prepared]))
+        results = yield from self.agreed(
+            lambda ops: self._bulk_after(self._before_a_set(ops), [make(ops) for make in prepared])
+        )
         self.counts["writes"] += len(results)
         return len(results)
 

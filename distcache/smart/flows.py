@@ -172,7 +172,9 @@ class SmartFlows(WholeCache):
                 raise
         if not prepared:
             return 0
-        results = yield from self.agreed(lambda ops: bulk([make(ops) for make in prepared]))
+        results = yield from self.agreed(
+            lambda ops: self._bulk_after(self._before_a_put(ops), [make(ops) for make in prepared])
+        )
         self.counts["writes"] += len(results)
         return len(results)
 
