@@ -1,6 +1,8 @@
 """Microseconds a call, and the ratio to redis-py's GET or SET of the same bytes, for every public operation.
 
-python benchmarks/latency.py [--quick] [--json FILE]
+python benchmarks/latency.py [--quick] [--tcp] [--json FILE]
+
+On an embedded server, which writes what it holds to disk; --tcp: over loopback, on a server that does not.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
-from bench import Row, arguments, compare, compare_async, server, show, write_json
+from bench import Row, bare_server, compare, compare_async, options_of, server, show, transport, write_json
 
 from distcache import AsyncContentHashCache, AsyncSmartCache, ContentHashCache, SmartCache
 
@@ -174,14 +176,16 @@ def _caches(smart: Any, content: Any) -> list[tuple[str, Any, list[Case]]]:
 
 def main() -> None:
     """Run both halves and print a table for each."""
-    options = arguments(__doc__)
-    rounds, calls = (3, 20) if options.quick else (15, 200)
-    with server() as url:
+    options = options_of(__doc__)
+    options.add_argument("--tcp", action="store_true", help="over TCP on loopback in place of a unix socket")
+    chosen = options.parse_args()
+    rounds, calls = (3, 20) if chosen.quick else (15, 200)
+    with bare_server(tcp=True) if chosen.tcp else server() as url:
         rows = sync_rows(url, rounds, calls)
-        show("blocking, one caller", rows, url)
+        show(f"blocking, one caller, over {transport(url)}", rows, url)
         rows_async = asyncio.run(async_rows(url, rounds, calls))
-        show("asyncio, one caller, against redis.asyncio", rows_async, url)
-    write_json(options.json, rows + rows_async)
+        show(f"asyncio, one caller, against redis.asyncio, over {transport(url)}", rows_async, url)
+    write_json(chosen.json, rows + rows_async)
 
 
 if __name__ == "__main__":
