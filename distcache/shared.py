@@ -39,6 +39,7 @@ BOUNDS = frozenset(("max_entries", "max_bytes"))
 OPEN = Script("open", retryable=True)
 CONFIG = Script("config", retryable=True, writes=False)
 RESCORE = Script("rescore", retryable=True)
+STATS = Script("stats", retryable=True, writes=False)
 
 FIRST_RATE = {"adaptive": 0.7, "cost": 1.0, "windowed": 0.1}
 """What the policies that learn start with; as in lua/rescore.lua."""
@@ -189,6 +190,24 @@ def _texts(reply: Sequence[bytes]) -> dict[str, str]:
     """A flat reply of fields and values."""
     texts = [item.decode("utf-8", "replace") for item in reply]
     return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def stats_of(part: Partition, shape: str) -> Op[dict[str, str]]:
+    """What one partition holds and has counted; `shape`: how many partitions."""
+    values = STATS.bind(
+        state=part.state,
+        score=part.score,
+        learned=part.learned,
+        relics=part.relics,
+        usage=part.usage,
+        partitions=shape,
+    )
+    return Op(STATS, values, _stats)
+
+
+def _stats(reply: list[Any]) -> dict[str, str]:
+    entries, learned, relics, *pairs = reply
+    return {**_texts(pairs), "entries": str(entries), "learned": str(learned), "relics": str(relics)}
 
 
 def merge(results: list[Any]) -> list[Any]:

@@ -1,4 +1,5 @@
--- What the partition holds and has counted: {entries, keys with learned successors, relics, field, value, ...}.
+-- What a partition of either cache holds and has counted.
+-- Returns {entries, keys with learned successors, relics, field, value, ...}.
 local state      = KEYS[1]  -- hash: shared config, rare counters
 local score      = KEYS[2]  -- zset: entry id -> eviction priority
 local learned    = KEYS[3]  -- zset: key id and key -> last observation

@@ -11,6 +11,7 @@ from distcache.errors import ValueTooLarge
 from distcache.keys import HOME_BYTES
 from distcache.op import Op, Row
 from distcache.script import Script
+from distcache.shared import stats_of
 from distcache.touches import Touches
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ DROP = Script("content_drop", retryable=True)
 DISCARD = Script("content_discard")
 TIDY = Script("content_tidy", retryable=True)
 CLEAR = Script("content_clear")
-STATS = Script("content_stats", retryable=True, writes=False)
 LIFE = Script("content_life", retryable=True, writes=False)
 
 EXACT, WHOLE, CHAIN, PREFIX = "e", "en", "enp", "p"
@@ -157,9 +157,7 @@ class ContentOps:
 
     def stats(self, part: Partition) -> Op[dict[str, str]]:
         """What one partition holds and has counted."""
-        return Op(
-            STATS, STATS.bind(state=part.state, score=part.score, usage=part.usage, partitions=self._shape), _stats
-        )
+        return stats_of(part, self._shape)
 
 
 def _slots(part: Partition, shape: str) -> dict[str, Any]:
@@ -193,9 +191,3 @@ def _stored(reply: int) -> bool:
 
 def _count_and_more(reply: list[int]) -> tuple[int, bool]:
     return reply[0], bool(reply[1])
-
-
-def _stats(reply: list[Any]) -> dict[str, str]:
-    entries, *pairs = reply
-    texts = [item.decode("utf-8", "replace") for item in pairs]
-    return dict(zip(texts[::2], texts[1::2], strict=True), entries=str(entries))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from distcache.keys import hash_id, key_id, unraw
 from distcache.op import Op, Row
 from distcache.script import Script
+from distcache.shared import stats_of
 from distcache.smart import replies
 from distcache.smart.records import Dump, EntryInfo, event
 from distcache.touches import Touches
@@ -37,7 +38,6 @@ LEARN = Script("learn")
 PREDICT = Script("predict", retryable=True, writes=False)
 PATTERNS = Script("patterns", retryable=True, writes=False)
 EVENTS = Script("events", retryable=True, writes=False)
-STATS = Script("stats", retryable=True, writes=False)
 
 NO_HASH = b""
 
@@ -341,15 +341,7 @@ class SmartOps:
 
     def stats(self, part: Partition) -> Op[dict[str, str]]:
         """What one partition holds and has counted."""
-        values = STATS.bind(
-            state=part.state,
-            score=part.score,
-            learned=part.learned,
-            relics=part.relics,
-            usage=part.usage,
-            partitions=self._shape,
-        )
-        return Op(STATS, values, replies.stats)
+        return stats_of(part, self._shape)
 
 
 def _slots(part: Partition, shape: str) -> dict[str, Any]:

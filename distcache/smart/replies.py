@@ -67,12 +67,3 @@ def patterns(reply: list[Any]) -> tuple[bytes, list[tuple[str, list[str], int]]]
         for key, clock, *successors in reply[1:]
     ]
     return reply[0], rows
-
-
-def stats(reply: list[Any]) -> dict[str, str]:
-    """What one partition holds and has counted, by name."""
-    entries, learned, relics, *pairs = reply
-    texts = [item.decode("utf-8", "replace") for item in pairs]
-    return dict(
-        zip(texts[::2], texts[1::2], strict=True), entries=str(entries), learned=str(learned), relics=str(relics)
-    )
