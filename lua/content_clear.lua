@@ -26,7 +26,7 @@ else
 end
 local removed = 0
 for _, id in ipairs(ids) do
-  if content_remove(g, s, id) then removed = removed + 1 end
+  if drop(g, s, id) then removed = removed + 1 end
 end
 if scope == '' and #ids < limit then
   -- No entry is left; what the server's own eviction left behind goes too.

@@ -13,7 +13,7 @@ local level = ARGV[4]  -- on which level it was counted as a hit
 local s = read_state(usage, partitions)
 if not s then return stale() end
 local removed = 0
-if redis.call('HGET', entries .. id, 'w') == seen then removed = content_remove(g, s, id) and 1 or 0 end
+if redis.call('HGET', entries .. id, 'w') == seen then removed = drop(g, s, id) and 1 or 0 end
 s.hits = math.max(0, s.hits - 1)
 s.misses = s.misses + 1
 s.corrupt = s.corrupt + 1

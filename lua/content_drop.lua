@@ -8,6 +8,6 @@ local id = ARGV[2]  -- the entry's id
 --@include content_remove
 local s = read_state(usage, partitions)
 if not s then return stale() end
-local u = content_remove(g, s, id)
+local u = drop(g, s, id)
 if u then write_state(usage, s) end
 return u and 1 or 0

@@ -18,16 +18,16 @@ local size      = tonumber(ARGV[9])  -- int: bytes of text and signature
 --@include ghost
 --@include content_members
 --@include content_remove
---@include content_reap
---@include content_evict
+--@include reap
+--@include evict
 local s, used = read_state(usage, partitions, id)
 if not s then return stale() end
 if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
-content_reap(g, s, now, 8, id)
+reap(g, s, now, 8, id)
 if size > s.bound_bytes then
-  content_remove(g, s, id)
+  drop(g, s, id)
   write_state(usage, s)
   redis.call('DEL', requests .. request)  -- a repeat is told the same
   return -1
@@ -42,7 +42,7 @@ local room = others < s.bound_entries and s.bytes + size <= s.bound_bytes and s.
 if old and not room then redis.call('ZREM', score, id) end
 local u = {count = 0, last = now, size = size, cost = 0, deadline = 0, ttl = s.ttl_ms}
 ghost_recall(g, s, id, u, old)
-if not room then content_evict(g, s, 1, size, 1000000, u) end
+if not room then evict(g, s, 1, size, 64, u) end
 
 redis.call('HSET', entries .. id, 's', signature, 'd', digest, 'o', text, 'v', check, 'w', s.tick)
 if u.ttl > 0 then

@@ -10,13 +10,13 @@ local limit = tonumber(ARGV[2])  -- int: entries to remove in this call
 --@include ghost
 --@include content_members
 --@include content_remove
---@include content_reap
---@include content_evict
+--@include reap
+--@include evict
 local s = read_state(usage, partitions)
 if not s then return stale() end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
-local expired = content_reap(g, s, now, limit)
-local fits = content_evict(g, s, 0, 0, limit)
+local expired = reap(g, s, now, limit)
+local fits = evict(g, s, 0, 0, limit)
 write_state(usage, s)
 return {expired, (expired == limit or not fits) and 1 or 0}

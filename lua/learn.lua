@@ -98,10 +98,11 @@ for id, key in pairs(seen) do
   news[#news + 1] = us
   news[#news + 1] = id .. key
 end
-if #news > 0 then redis.call('ZADD', learned, unpack(news)) end
+local added = #news > 0 and redis.call('ZADD', learned, unpack(news)) or 0
 local over = redis.call('ZCARD', learned) - 4 * tonumber(shape[2])
 if over > 0 then
-  for _, one in ipairs(redis.call('ZRANGE', learned, 0, over - 1)) do
+  -- There may be many more than that, if the bound was lowered.
+  for _, one in ipairs(redis.call('ZRANGE', learned, 0, math.min(over, added + 64) - 1)) do
     redis.call('UNLINK', successors .. string.sub(one, 1, 16), soon .. string.sub(one, 1, 16))
     redis.call('ZREM', learned, one)
   end

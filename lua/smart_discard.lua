@@ -19,7 +19,7 @@ s.tick = math.max(us, s.tick + 1)
 local removed = 0
 for _, one in ipairs({id, id .. hash_id}) do
   if redis.call('HGET', entries .. one, 'i') == hash_id then
-    local _, u = smart_drop(g, s, one, 'corrupt entry')
+    local u = drop(g, s, one, 'corrupt entry')
     if u and counted == '1' then s.saved_ms = math.max(0, s.saved_ms - u.cost) end
     removed = 1
   end

@@ -16,7 +16,7 @@ local s = read_state(usage, partitions)
 if not s then return stale() end
 local _, us = clock()
 s.tick = math.max(us, s.tick + 1)
-local dropped = smart_drop_key(g, s, id, details)
+local dropped = drop_key(g, s, id, details)
 s.invalidations = s.invalidations + dropped
 if dropped > 0 then write_state(usage, s) end
 void_mark(state, voided, {id})

@@ -35,7 +35,7 @@ for i = #found, 1, -1 do
     end
     dropped = dropped + 1
     -- Of an entry that expired and went by itself the key is not known.
-    local key, u = smart_drop(g, s, found[i], 'dependency invalidate')
+    local u, key = drop(g, s, found[i], 'dependency invalidate')
     if key then
       reply[#reply + 1] = key
       reply[#reply + 1] = u and string.format('%.17g', u.cost * (u.count + 1)) or '0'

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from distcache import shared
 from distcache.errors import ValueTooLarge
 from distcache.keys import Partition
 
@@ -49,6 +50,46 @@ def test_the_bound_in_bytes_holds(smart):
     assert sorted(cache.keys()) == ["d", "e", "f"]
     assert cache.get_stats()["total_size_mb"] == (MB * 3 // 4 + 1) / MB
     assert reasons(cache) == ["LRU eviction (size limit)"] * 3
+
+
+def not_yet(*_args):
+    """In place of the tidying after the bounds were lowered."""
+    yield from ()
+    return 0
+
+
+@pytest.mark.parametrize("policy", ["lru", "adaptive", "windowed"])
+def test_lowered_bounds_are_not_paid_by_one_put(smart, backend, monkeypatch, policy):
+    before = smart(max_entries=1000, policy=policy)
+    before.put_many([{"key": f"k{number}", "output": "x", "content_hash": "h"} for number in range(400)])
+    monkeypatch.setattr(shared, "until_done", not_yet)
+    backend.checked = False
+    lowered = smart(max_entries=10, reconfigure=True)
+    held = 400
+    for key in ("new", "newer", "newer"):
+        put(lowered, key)
+        left = lowered.get_stats()["entries"]
+        assert held - 64 <= left <= held - 63
+        held = left
+    assert [one for one in backend.problems(lowered=True) if "bounds:" not in one] == []
+    monkeypatch.undo()
+    smart(max_entries=10, reconfigure=True).get("new")
+    assert lowered.get_stats()["entries"] == 10
+    assert backend.problems(lowered=True) == []
+
+
+def test_a_cache_over_its_lowered_bound_in_bytes_does_not_grow(smart, backend, monkeypatch):
+    before = smart(max_size_mb=4, policy="lru")
+    before.put_many([{"key": f"k{number}", "output": "x" * 100, "content_hash": "h"} for number in range(1000)])
+    before.put("large", "x" * (2 * MB), "h")
+    monkeypatch.setattr(shared, "until_done", not_yet)
+    backend.checked = False
+    lowered = smart(max_size_mb=1, reconfigure=True)
+    for number in range(3):
+        held = lowered.get_stats()["total_size_mb"]
+        put(lowered, f"new{number}", size=MB // 2)
+        assert lowered.get_stats()["total_size_mb"] <= max(held, 1)
+    assert backend.problems(lowered=True) == []
 
 
 def test_an_entry_of_exactly_the_bound_fits(smart):

@@ -3,7 +3,7 @@
 local function content_bury(g, s)
   return function(id, expired, member)
     if member then redis.call('ZREM', g.prefixes, member) end
-    content_remove(g, s, id)
+    drop(g, s, id)
     if expired then s.expirations = s.expirations + 1 end
   end
 end

@@ -1,7 +1,7 @@
--- content_remove(g, s, id): take an entry out of everything. Returns its usage (nil if it had none).
+-- drop(g, s, id): the entry goes for good. Returns its usage (nil if it had none).
 -- g names the keys; s is the state, which the caller writes back. What its members are made of stands outside the
 -- entry, so they are found even when the server has dropped the entry by itself.
-local function content_remove(g, s, id)
+local function drop(g, s, id)
   local text = redis.call('HGET', g.usage, id)
   local u = text and parse_usage(text)
   if u then

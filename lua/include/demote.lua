@@ -25,6 +25,6 @@ end
 
 local function trim_versions(g, s, id, keep)
   while redis.call('LLEN', g.versions .. id) > keep do
-    smart_drop(g, s, id .. redis.call('LINDEX', g.versions .. id, -1), 'older version')
+    drop(g, s, id .. redis.call('LINDEX', g.versions .. id, -1), 'older version')
   end
 end

@@ -56,13 +56,13 @@ local function relink(g, id, dependencies)
   for _, orphan in ipairs(orphans) do unlink(g, orphan) end
 end
 
--- leave(g, id, tick): the entry is gone; keep its edges as a relic if someone may need them, and note that in
--- g.relic_left. Only the latest version of a key (16 bytes) stands for the key.
+-- leave(g, id, tick): the entry is gone; keep its edges as a relic if someone may need them, and count it in
+-- g.relics_left. Only the latest version of a key (16 bytes) stands for the key.
 local function leave(g, id, tick)
   if redis.call('HEXISTS', g.edges, id) == 0 then return end
   if #id == 16 and (g.partitions > 1 or redis.call('EXISTS', g.dependents .. id) == 1) then
     redis.call('ZADD', g.relics, tick, id)
-    g.relic_left = true
+    g.relics_left = (g.relics_left or 0) + 1
   else
     unlink(g, id)
   end

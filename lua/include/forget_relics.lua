@@ -1,12 +1,15 @@
--- forget_relics(g, s): keep at most as many relics as entries. What depends on a forgotten one goes with it, because
--- without its edges no invalidation would reach that any more.
+-- forget_relics(g, s): keep at most as many relics as entries; if there were more before, because the bound was lowered,
+-- they go little by little. What depends on a forgotten one goes with it, because without its edges no invalidation would
+-- reach that any more.
 local function forget_relics(g, s)
-  while redis.call('ZCARD', g.relics) > s.bound_entries do
+  local limit = 64
+  while limit + g.relics_left > 0 and redis.call('ZCARD', g.relics) > s.bound_entries do
+    limit = limit - 1
     local oldest = redis.call('ZRANGE', g.relics, 0, 0)[1]
     local lost = closure(g, {oldest})
     for i = #lost, 1, -1 do
       if redis.call('ZSCORE', g.score, lost[i]) then
-        smart_drop(g, s, lost[i], 'dependency forgotten')
+        drop(g, s, lost[i], 'dependency forgotten')
         s.evictions = s.evictions + 1
       end
     end

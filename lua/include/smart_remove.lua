@@ -14,25 +14,25 @@ local function smart_remove(g, s, id)
   return u
 end
 
--- smart_drop(g, s, id, details): the entry goes for good: out of the graph as well, and an event says so.
--- Returns its key and its usage.
-local function smart_drop(g, s, id, details)
+-- drop(g, s, id, details): the entry goes for good: out of the graph as well, and an event says so.
+-- Returns its usage and its key.
+local function drop(g, s, id, details)
   local key = redis.call('HGET', g.entries .. id, 'k')
   local u = smart_remove(g, s, id)
   leave(g, id, s.tick)
   emit(g.events, s, 'EVICT', key or '', details)
-  return key, u
+  return u, key
 end
 
--- smart_drop_key(g, s, id, details): the same for all versions of a key. Returns how many there were.
-local function smart_drop_key(g, s, id, details)
+-- drop_key(g, s, id, details): the same for all versions of a key. Returns how many there were.
+local function drop_key(g, s, id, details)
   local dropped = 0
   for _, older in ipairs(redis.call('LRANGE', g.versions .. id, 0, -1)) do
-    smart_drop(g, s, id .. older, details)
+    drop(g, s, id .. older, details)
     dropped = dropped + 1
   end
   if redis.call('ZSCORE', g.score, id) or redis.call('EXISTS', g.entries .. id) == 1 then
-    smart_drop(g, s, id, details)
+    drop(g, s, id, details)
     dropped = dropped + 1
   end
   return dropped

@@ -9,8 +9,8 @@
 --@include ghost
 --@include edges
 --@include smart_remove
---@include smart_reap
---@include smart_evict
+--@include reap
+--@include evict
 --@include closure
 --@include forget_relics
 --@include demote
@@ -18,7 +18,7 @@
 local function smart_store(g, s, new, now, used)
   local id, entry = new.id, g.entries .. new.id
   if new.size > s.bound_bytes then
-    smart_drop_key(g, s, id, 'replaced by a value over the limit')
+    drop_key(g, s, id, 'replaced by a value over the limit')
     return false
   end
   policy_request(s, 'put', new.size)
@@ -33,9 +33,9 @@ local function smart_store(g, s, new, now, used)
   end
   -- Before anything else goes: what this output depends on leaves its edges behind, if it goes to make room.
   relink(g, id, new.links)
-  smart_reap(g, s, now, 8, id)
+  reap(g, s, now, 8, id)
   if redis.call('LLEN', g.versions .. id) > 0 then
-    if redis.call('EXISTS', entry .. new.hash_id) == 1 then smart_drop(g, s, id .. new.hash_id, 'replaced') end
+    if redis.call('EXISTS', entry .. new.hash_id) == 1 then drop(g, s, id .. new.hash_id, 'replaced') end
     trim_versions(g, s, id, s.versions - 1)
   end
 
@@ -46,7 +46,7 @@ local function smart_store(g, s, new, now, used)
   if old and not room then redis.call('ZREM', g.score, id) end
   local u = {count = 0, last = now, size = new.size, cost = new.cost, deadline = 0}
   ghost_recall(g, s, id, u, old)
-  if not room then smart_evict(g, s, 1, new.size, 1000000, u) end
+  if not room then evict(g, s, 1, new.size, 64, u) end
 
   local written = now
   u.ttl = new.ttl_ms == '' and s.ttl_ms or tonumber(new.ttl_ms)
@@ -75,7 +75,7 @@ local function smart_store(g, s, new, now, used)
   if s.history > 0 then add_record(new.records, new.histories, s, id, written, new.record) end
   s.writes = s.writes + 1
   emit(g.events, s, 'WRITE', new.key, string.format('size=%d, compile_time=%.0fms', new.size, new.cost))
-  if g.relic_left then
+  if g.relics_left then
     -- What goes with a relic may be this very entry.
     redis.call('HSET', g.usage, id, format_usage(u))
     forget_relics(g, s)
