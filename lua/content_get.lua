@@ -1,13 +1,15 @@
--- Look texts or keys up, exact, then normalized, then by prefix, and record the uses. Look-ups that are sent at the same
--- time come as one call: what a call costs beside them is several times what one of them does.
+-- Look texts or keys up, exact, then normalized, then by prefix, and record the uses. Look-ups of one kind, sent at the
+-- same time, come as one call: what a call costs beside them is several times what one of them does.
 -- Returns of each row what content_reply says of the entry; {'ambiguous'}; or nothing; or the error of that row alone.
 --@include content_keys
-local state = KEYS[9]  -- hash: shared config, rare counters
+local state     = KEYS[9]  -- hash: shared config, rare counters
+local levels    = ARGV[2]  -- steps to take: 'e', 'en' or 'enp'
+local ambiguous = ARGV[3]  -- what an ambiguous prefix is: 'miss' or 'newest'
+local text      = ARGV[4]  -- which hits send the original text: 'none', 'inexact', 'all'
+local final     = ARGV[5]  -- '1': finding nothing is a miss, '': other partitions are asked next
 -- A row: the entry's id, if it is there under this very text or key; SHA-256 of the normalized text, or of the key; what
--- begins the members that match, '' for an exact look-up only; steps to take: 'e', 'en' or 'enp'; of an ambiguous prefix:
--- 'miss' or 'newest'; which hits send the original text: 'none', 'inexact', 'all'; '1': finding nothing is a miss, '':
--- other partitions are asked next.
-local rows, rows_at = ARGV, 2  -- list: id, check, stem, levels, ambiguous, text, final, ...
+-- begins the members that match, '' for an exact look-up only.
+local rows, rows_at = ARGV, 6  -- list: id, check, stem, ...
 
 --@include clock
 --@include write_hot
@@ -17,7 +19,7 @@ local rows, rows_at = ARGV, 2  -- list: id, check, stem, levels, ambiguous, text
 --@include content_live
 --@include content_reply
 local ids = {}
-for i = rows_at, #rows, 7 do ids[#ids + 1] = rows[i] end
+for i = rows_at, #rows, 3 do ids[#ids + 1] = rows[i] end
 local s, _, used = read_hot(usage, partitions, unpack(ids))
 if not s then return stale() end
 local now, us = clock()
@@ -35,7 +37,7 @@ local function search(at, id, why)
   local bury = content_bury(g, s)
   used = {}
   if why == 'expired' or why == 'gone' then bury(id, why == 'expired') end
-  local q = {check = rows[at + 1], stem = rows[at + 2], levels = rows[at + 3], ambiguous = rows[at + 4]}
+  local q = {check = rows[at + 1], stem = rows[at + 2], levels = levels, ambiguous = ambiguous}
   local level, found, u, entry = content_search(g, q, now, bury)
   freeze(s)
   return level, found, u, entry
@@ -50,7 +52,7 @@ end
 g.uses = {}
 local replies, points, records = {}, {}, {}
 for n, id in ipairs(ids) do
-  local at = rows_at + 7 * n - 7
+  local at = rows_at + 3 * n - 3
   s.tick = math.max(us, s.tick + 1)
   -- An entry that somebody has damaged is no concern of the other rows.
   local fine, level, found, u, entry = pcall(look_up, at, id, used[n + 1])
@@ -66,8 +68,8 @@ for n, id in ipairs(ids) do
     g.uses[found] = u
     s.hits = s.hits + 1
     if level ~= 'exact' then redis.call('HINCRBY', state, level .. '_hits', 1) end
-    replies[n] = content_reply(g, level, found, entry, now, rows[at + 5])
-  elseif rows[at + 6] == '1' then
+    replies[n] = content_reply(g, level, found, entry, now, text)
+  elseif final == '1' then
     policy_request(s, 'miss')
     s.misses = s.misses + 1
     if level == 'ambiguous' then

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from distcache.content.records import Answer
     from distcache.content.text import Place, Query
     from distcache.keys import Keyspace, Partition
+    from distcache.script import Start
 
 GET = Script("content_get", retryable=True)
 PEEK = Script("content_peek", retryable=True, writes=False)
@@ -49,10 +50,7 @@ class ContentOps:
         self.ambiguous = ambiguous
         self._shape = str(keyspace.count)
         self._slots = [_slots(partition, self._shape) for partition in keyspace.partitions]
-        self._get = [
-            GET.starting(7, state=part.state, **slots)
-            for part, slots in zip(keyspace.partitions, self._slots, strict=True)
-        ]
+        self._gets: dict[tuple[int, str, str, bool], Start] = {}
         self._decoders = [partial(_found, partition.number) for partition in keyspace.partitions]
 
     @property
@@ -67,11 +65,21 @@ class ContentOps:
     def get(self, query: Query, levels: str, text: str, *, final: bool = True) -> Op[Answer]:
         """Look up in the query's own partition and count the use; `final`: nothing found is a miss."""
         part = self.home(query)
-        rest = (
-            *(query.id, query.check, query.stem, levels.encode(), self.ambiguous.encode(), text.encode()),
-            b"1" if final else b"",
+        kind = (part.number, levels, text, final)
+        start = self._gets.get(kind) or self._gets.setdefault(kind, self._starting(part, levels, text, final=final))
+        return Row(start, (query.id, query.check, query.stem), self._decoders[part.number])
+
+    def _starting(self, part: Partition, levels: str, text: str, *, final: bool) -> Start:
+        """What all look-ups of one kind have in common."""
+        return GET.starting(
+            3,
+            **self._slots[part.number],
+            state=part.state,
+            levels=levels,
+            ambiguous=self.ambiguous,
+            text=text,
+            final="1" if final else "",
         )
-        return Row(self._get[part.number], rest, self._decoders[part.number])
 
     def peek(self, query: Query, levels: str, text: str, part: Partition | None = None) -> Op[Answer]:
         """Look up in one partition, the query's own if none is named, and leave no trace."""
