@@ -72,7 +72,7 @@ def test_a_set_that_is_sent_twice_takes_effect_once(content):
     cache = content()
     flows = cache.raw._flows
     cache.set("text", "1")
-    again = flows._prepare(texts.place(ROOT, "text"), b"text", "2")(flows._ops)
+    again = flows._prepare(texts.place(ROOT, "text"), "2", b"2")(flows._ops)
     cache._settle(cache.raw._executor.run(again))
     cache.set("text", "3")
     cache._settle(cache.raw._executor.run(again))
@@ -83,7 +83,7 @@ def test_a_set_that_is_sent_twice_takes_effect_once(content):
 def test_a_set_that_is_refused_twice_says_so_twice(content):
     cache = content(max_size_mb=0.001)
     flows = cache.raw._flows
-    refused = flows._prepare(texts.place(ROOT, "text"), b"text", "s" * 2000)(flows._ops)
+    refused = flows._prepare(texts.place(ROOT, "text"), "s" * 2000, b"s" * 2000)(flows._ops)
     for _ in range(2):
         with pytest.raises(ValueTooLarge):
             cache._settle(cache.raw._executor.run(refused))

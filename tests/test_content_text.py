@@ -31,8 +31,15 @@ def finds(stem, text):
 @given(TEXTS)
 def test_normalizing_strips_and_makes_one_space_of_each_run_of_white_space(text):
     normal = texts.normalize(text)
-    assert normal.split(" ") == (text.split() or [""])
+    assert normal == " ".join(text.split())
     assert texts.normalize(normal) == normal
+
+
+@pytest.mark.parametrize("beside", ["", "\xa0", "é", "日"])
+def test_every_white_space_of_unicode_is_white_space(beside):
+    for code in range(0x11_0000):
+        if (one := chr(code)).isspace():
+            assert texts.normalize(f"{one}a{one}b{one}{one}{beside}c{one}") == " ".join(f"a b {beside}c".split())
 
 
 @given(TEXTS, st.integers(0, 40))
@@ -57,6 +64,25 @@ def test_every_length_of_query_finds_its_text_by_one_member(length):
     text = "".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(1200))
     assert len(finds(texts.query(SCOPE, text[:length]).stem, text)) == 1
     assert not finds(texts.query(SCOPE, text[: length - 1] + "é").stem, text)
+
+
+@given(st.integers(1, 1 << 40))
+@example(512)
+@example(513)
+@example(1024)
+@example(1025)
+def test_the_last_stretch_of_a_text_is_the_one_that_its_last_byte_is_in(length):
+    level = texts.last_level(length)
+    assert (texts.start_of(level) if level else 0) < length <= texts.start_of(level + 1)
+
+
+@given(TEXTS)
+def test_a_text_is_stored_where_it_is_looked_for(text):
+    query, place = texts.query(SCOPE, text), texts.place(SCOPE, text)
+    assert query.id == place.id == texts.text_id(SCOPE, text)
+    assert query.check == place.check == texts.sha256(texts.normalize(text))
+    assert place.text_bytes == len(raw(text))
+    assert place.remainder == (None if text == texts.normalize(text) else text)
 
 
 @given(st.binary(max_size=40))

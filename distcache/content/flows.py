@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from distcache.op import Flow, Op
 
 Scope = tuple[str, ...]
+Opened = tuple[str, str, "Found"]
+"""The signature, the original text if it was sent, and what both were decoded from."""
+Wanted = tuple["Place", str, bytes]
+"""Where to store, the signature, and the same as bytes."""
 
 TIDY_S = 1.0
 """How often a client that uses a cache also removes what has expired."""
@@ -55,6 +59,8 @@ class ContentFlows(SharedFlows[ContentOps]):
         self.min_prefix_length = min_prefix_length
         self.counts = dict.fromkeys(("hits", "misses", "ambiguous", "writes", "rejected", "corrupt"), 0)
         self._ambiguous = ambiguous
+        # With signed values the index is not trusted: the text comes along and shows that it matches.
+        self._proof = steps.INEXACT if settings.sign_keys else steps.NO_TEXT
         self._namespace = raw(settings.namespace)
         self._validator = validator
         self._tidied_at = monotonic()
@@ -71,36 +77,33 @@ class ContentFlows(SharedFlows[ContentOps]):
 
     def set(self, scope: Scope, text: str, signature: str) -> Flow[bool]:
         """Store the signature of a text."""
-        return self._set(texts.place(scope_id(scope), checked(text)), raw(text), signature)
+        return self._set(texts.place(scope_id(scope), checked(text)), signature)
 
     def set_key(self, scope: Scope, key: str, signature: str, text: str = "") -> Flow[bool]:
         """Store a signature under an explicit key; the text comes along."""
-        place = texts.key_place(scope_id(scope), checked(key, "a key"), checked(text))
-        return self._set(place, raw(text), signature)
+        return self._set(texts.key_place(scope_id(scope), checked(key, "a key"), checked(text)), signature)
 
     def get(self, scope: Scope, text: str) -> Flow[str | None]:
         """The signature of a text, but for white space."""
-        query = self._text_query(scope, text)
-        return signature_of((yield from self._match(query, steps.WHOLE, self._proof)))
+        return signature_of((yield from self._find(self._text_query(scope, text), steps.WHOLE, self._proof)))
 
     def get_with_prefix_match(self, scope: Scope, text: str, min_prefix_len: int | None = None) -> Flow[str | None]:
         """The signature of a text that equals the query, or begins with it."""
         query = self._text_query(scope, text)
-        return signature_of((yield from self._match(query, self._chain(query, min_prefix_len), self._proof)))
+        return signature_of((yield from self._find(query, self._chain(query, min_prefix_len), self._proof)))
 
     def get_key(self, scope: Scope, key: str) -> Flow[str | None]:
         """The signature under an explicit key."""
-        query = self._key_query(scope, key)
-        return signature_of((yield from self._match(query, steps.EXACT, steps.NO_TEXT)))
+        return signature_of((yield from self._find(self._key_query(scope, key), steps.EXACT, steps.NO_TEXT)))
 
     def lookup(self, scope: Scope, text: str, prefix: bool = False) -> Flow[Match | None]:
         """The signature of a text, with the original text and how it was found."""
         query = self._text_query(scope, text)
-        return self._match(query, self._chain(query, None) if prefix else steps.WHOLE, steps.ALL)
+        return self._match(query, self._chain(query, None) if prefix else steps.WHOLE)
 
     def lookup_key(self, scope: Scope, key: str) -> Flow[Match | None]:
         """The signature under an explicit key, with the text that came along."""
-        return self._match(self._key_query(scope, key), steps.EXACT, steps.ALL)
+        return self._match(self._key_query(scope, key), steps.EXACT)
 
     # -- many in one round trip
 
@@ -112,8 +115,11 @@ class ContentFlows(SharedFlows[ContentOps]):
         answers = yield from self.agreed(lambda ops: self._ask_all(ops, list(asked.values())))
         found = {}
         for (text, query), answer in zip(asked.items(), answers, strict=True):
-            found[text] = signature_of((yield from self._judged(query, answer)))
-        return {text: signature for text, signature in found.items() if signature is not None}
+            if opened := self._judged(query, answer):
+                found[text] = opened[0]
+            elif isinstance(answer, Found):
+                yield from self._discard(answer)
+        return found
 
     def set_many(self, scope: Scope, items: Mapping[str, str] | Iterable[tuple[str, str]]) -> Flow[int]:
         """Store several signatures; how many were stored.
@@ -127,7 +133,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         if self.settings.read_only:
             return 0
         wanted = [
-            (texts.place(scope_id(scope), text), raw(text), signature)
+            (texts.place(scope_id(scope), text), signature, raw(signature))
             for text, signature in pairs.items()
             if self._accepts(signature)
         ]
@@ -175,12 +181,13 @@ class ContentFlows(SharedFlows[ContentOps]):
 
     # -- storing
 
-    def _set(self, place: Place, text: bytes, signature: str) -> Flow[bool]:
+    def _set(self, place: Place, signature: str) -> Flow[bool]:
         checked(signature, "a signature")
         if self.settings.read_only or not self._accepts(signature):
             return False
-        yield from self._refuse_too_large([(place, text, signature)])
-        prepared = self._prepare(place, text, signature)
+        wanted = (place, signature, raw(signature))
+        yield from self._refuse_too_large([wanted])
+        prepared = self._prepare(*wanted)
         yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops), before=self._before_a_set(ops)))
         self.counts["writes"] += 1
         return True
@@ -190,30 +197,34 @@ class ContentFlows(SharedFlows[ContentOps]):
         self.counts["rejected"] += not accepted
         return accepted
 
-    def _refuse_too_large(self, items: list[tuple[Place, bytes, str]]) -> Flow[None]:
+    def _refuse_too_large(self, items: list[Wanted]) -> Flow[None]:
         """What was stored there before does not survive: it would pass for what was refused."""
         most = self.settings.max_value_bytes
-        sizes = [len(text) + len(raw(signature)) for _place, text, signature in items]
-        if refused := [place for (place, _text, _signature), size in zip(items, sizes, strict=True) if size > most]:
+        sizes = [(place.text_bytes + len(data), place) for place, _signature, data in items]
+        if refused := [(size, place) for size, place in sizes if size > most]:
             with suppress(Unavailable, ServerError):  # the caller's error is the value, whatever state the server is in
-                yield from self.agreed(lambda ops: bulk([ops.drop(place) for place in refused]))
+                yield from self.agreed(lambda ops: bulk([ops.drop(place) for _size, place in refused]))
             raise ValueTooLarge(
-                f"text and signature have {max(sizes):,} bytes and the limit is {most:,}; "
+                f"text and signature have {max(size for size, _place in refused):,} bytes and the limit is {most:,}; "
                 "store a shorter text or raise max_value_bytes"
             )
 
-    def _prepare(self, place: Place, text: bytes, signature: str) -> Callable[[ContentOps], Op[bool]]:
+    def _prepare(self, place: Place, signature: str, data: bytes) -> Callable[[ContentOps], Op[bool]]:
         """Everything about a set that needs no server."""
-        blob, length = self.codec.encode(signature, *self._bound(place.id, b"signature"))
-        digest = hashlib.blake2b(raw(signature), digest_size=KEY_ID_BYTES).digest()
-        stored = b""
-        if place.remainder is not None:
-            stored, _ = self.codec.encode(place.remainder, *self._bound(place.id, b"text"))
-        return lambda ops: ops.set(place, blob, digest, stored, len(text) + length)
+        blob = self._encoded(signature, place.id, b"signature")
+        stored = b"" if place.remainder is None else self._encoded(place.remainder, place.id, b"text")
+        digest = hashlib.blake2b(data, digest_size=KEY_ID_BYTES).digest()
+        return lambda ops: ops.set(place, blob, digest, stored, place.text_bytes + len(data))
 
-    def _bound(self, one: bytes, what: bytes) -> tuple[bytes, ...]:
-        """What a MAC ties a stored value to; the id stands for scope and text, or scope and key."""
-        return self._namespace, one, what
+    def _encoded(self, text: str, one: bytes, what: bytes) -> bytes:
+        """A MAC ties it to the id, which stands for scope and text, or scope and key."""
+        return self.codec.encode(text, self._namespace, one, what)[0]
+
+    def _decoded(self, blob: bytes, one: bytes, what: bytes) -> str:
+        text = self.codec.decode(blob, self._namespace, one, what)
+        if not isinstance(text, str):
+            raise CorruptEntry("the stored signature or text is not a text")
+        return text
 
     # -- looking up
 
@@ -222,25 +233,34 @@ class ContentFlows(SharedFlows[ContentOps]):
         least = self.min_prefix_length if min_prefix_len is None else whole("min_prefix_len", min_prefix_len, 0)
         return steps.CHAIN if query.normal and len(query.normal) >= least else steps.WHOLE
 
-    @property
-    def _proof(self) -> str:
-        """With signed values the index is not trusted: the text comes along and shows that it matches."""
-        return steps.INEXACT if self.settings.sign_keys else steps.NO_TEXT
-
     def _text_query(self, scope: Scope, text: str) -> Query:
         return texts.query(scope_id(scope), checked(text))
 
     def _key_query(self, scope: Scope, key: str) -> Query:
         return texts.key_query(scope_id(scope), checked(key, "a key"))
 
-    def _match(self, query: Query, levels: str, text: str) -> Flow[Match | None]:
-        answer = yield from self.agreed(lambda ops: self._ask(ops, query, levels, text))
-        return (yield from self._judged(query, answer))
+    def _match(self, query: Query, levels: str) -> Flow[Match | None]:
+        opened = yield from self._find(query, levels, steps.ALL)
+        if opened is None:
+            return None
+        signature, text, found = opened
+        return Match(signature, text, found.level, found.age_s)
+
+    def _find(self, query: Query, levels: str, text: str) -> Flow[Opened | None]:
+        answer: Answer = yield from self.agreed(lambda ops: self._ask(ops, query, levels, text))
+        opened = self._judged(query, answer)
+        if opened is None and isinstance(answer, Found):
+            yield from self._discard(answer)
+        return opened
 
     def _ask(self, ops: ContentOps, query: Query, levels: str, text: str) -> Flow[Answer]:
         """One script where one partition holds all; else a text that begins with the query may be in any."""
         if levels != steps.CHAIN or len(ops.partitions) == 1:
-            return (yield from self._ask_one(ops, query, levels, text))
+            return self._ask_one(ops, query, levels, text)
+        return self._ask_each(ops, query, text)
+
+    def _ask_each(self, ops: ContentOps, query: Query, text: str) -> Flow[Answer]:
+        """The whole chain: first the partition that may hold the query itself, then all of them for what is longer."""
         answer: Answer = yield from self._ask_one(ops, query, steps.WHOLE, text, final=False)
         if answer is not None:
             return answer
@@ -270,33 +290,30 @@ class ContentFlows(SharedFlows[ContentOps]):
             return Ambiguous()
         return max(found, key=lambda one: one.tick, default=None)
 
-    def _judged(self, query: Query, answer: Answer) -> Flow[Match | None]:
-        """Decode what was found and count; what cannot be decoded or does not fit the query is a miss, and goes."""
+    def _judged(self, query: Query, answer: Answer) -> Opened | None:
+        """Decode and count; what cannot be decoded or does not fit the query is a miss, and to be discarded."""
         if isinstance(answer, Found):
             try:
-                match = self._opened(query, answer)
+                opened = self._opened(query, answer)
             except CorruptEntry:
-                yield from self._discard(answer)
+                self.counts["corrupt"] += 1
             else:
                 self.counts["hits"] += 1
-                return match
+                return opened
         self.counts["misses"] += 1
         self.counts["ambiguous"] += isinstance(answer, Ambiguous)
         return None
 
-    def _opened(self, query: Query, found: Found) -> Match:
-        signature = self.codec.decode(found.blob, *self._bound(found.id, b"signature"))
-        text: str | bytes = ""
-        if found.text is not None:
-            text = self.codec.decode(found.text, *self._bound(found.id, b"text")) if found.text else unraw(found.normal)
-        if not isinstance(signature, str) or not isinstance(text, str):
-            raise CorruptEntry("the stored signature or text is not a text")
-        if found.text is not None and not query.fits(found.id, text):
+    def _opened(self, query: Query, found: Found) -> Opened:
+        signature = self._decoded(found.blob, found.id, b"signature")
+        if found.text is None:
+            return signature, "", found
+        text = self._decoded(found.text, found.id, b"text") if found.text else unraw(found.normal)
+        if not query.fits(found.id, text):
             raise CorruptEntry("the stored text does not fit its id")
-        return Match(signature, text, found.level, found.age_s)
+        return signature, text, found
 
     def _discard(self, found: Found) -> Flow[None]:
-        self.counts["corrupt"] += 1
         if not self.settings.read_only:
             yield from self.agreed(lambda ops: iter(ops.discard(found)))
 
@@ -326,9 +343,9 @@ class ContentFlows(SharedFlows[ContentOps]):
         return ()
 
 
-def signature_of(match: Match | None) -> str | None:
-    """What the original's methods return of a match."""
-    return match.signature if match else None
+def signature_of(opened: Opened | None) -> str | None:
+    """What the original's methods return of what was found."""
+    return opened[0] if opened else None
 
 
 def checked(text: str, what: str = "a text") -> str:

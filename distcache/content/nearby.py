@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from distcache.config import Request, Settings, SharedConfig
-    from distcache.content.flows import Scope
+    from distcache.content.flows import Opened, Scope
     from distcache.content.ops import ContentOps
-    from distcache.content.records import Answer, Match
+    from distcache.content.records import Answer
     from distcache.content.text import Place
     from distcache.keys import Keyspace, Partition
     from distcache.near import Flight, NearCache
@@ -165,14 +165,15 @@ class NearContentFlows(ContentFlows):
         if not isinstance(answer, Found) or answer.id != query.id:
             self.near.forget(query.id)
 
-    def _judged(self, query: Query, answer: Answer) -> Flow[Match | None]:
-        match = yield from super()._judged(query, answer)
-        if match is not None and isinstance(answer, Found):
-            if answer.id == query.id:
-                self._complete(query, match.signature)
+    def _judged(self, query: Query, answer: Answer) -> Opened | None:
+        opened = super()._judged(query, answer)
+        if opened is not None:
+            signature, _text, found = opened
+            if found.id == query.id:
+                self._complete(query, signature)
             else:
-                self.near.met(answer.id, match.signature)
-        return match
+                self.near.met(found.id, signature)
+        return opened
 
     def _complete(self, query: Query, signature: str) -> None:
         asking = _asking(query)
@@ -197,9 +198,9 @@ class NearContentFlows(ContentFlows):
 
     # -- changing: whatever came of it, what was copied before is not handed out after
 
-    def _set(self, place: Place, text: bytes, signature: str) -> Flow[bool]:
+    def _set(self, place: Place, signature: str) -> Flow[bool]:
         try:
-            return (yield from super()._set(place, text, signature))
+            return (yield from super()._set(place, signature))
         finally:
             self.near.forget(place.id)
 

@@ -55,9 +55,10 @@ class Found:
     def decode(cls, part: int, reply: Sequence[Any]) -> Found:
         """From lua/include/content_reply.lua."""
         level, one, blob, written, digest, age_ms, *texts = reply
-        return cls(
-            part, level.decode(), one, blob or b"", written, digest, age_ms / 1000, *(item or b"" for item in texts)
-        )
+        found = cls(part, level.decode(), one, blob or b"", written, digest, age_ms / 1000)
+        if texts:
+            found.text, found.normal = (text or b"" for text in texts)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

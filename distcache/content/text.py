@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
-from distcache.keys import KEY_ID_BYTES, raw
+from distcache.keys import KEY_ID_BYTES, REMEMBERED, raw
 
 STRETCH = 512
 """Bytes of the first stretch."""
 BY_ID_ONLY = b"\xff"
 """In place of a number of digests: the entry is found by its id, and by no text."""
+
+_ASCII_SPACES = "\t\n\v\f\r\x1c\x1d\x1e\x1f"
+"""All white space of ASCII but the space itself."""
 
 
 @dataclass(slots=True)  # not frozen: that would make each of them four times as slow to make
@@ -41,7 +45,7 @@ class Query:
         return text_id(self.scope, text) == entry_id and normalize(text).startswith(self.normal)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as Query
 class Place:
     """Where a text or key is stored."""
 
@@ -49,6 +53,8 @@ class Place:
     check: bytes
     index: bytes
     """What `indexed` holds: scope id, number of digests, digests, normalized text."""
+    text_bytes: int
+    """Of the original text."""
     remainder: str | None
     """What is to be stored beside `index` so that the original text can be told; None for nothing."""
 
@@ -56,9 +62,15 @@ class Place:
 def normalize(text: str) -> str:
     """The text with each run of Unicode white space as one space, and none at the ends."""
     text = text.strip()
-    if text.isprintable() and "  " not in text:
-        return text  # of all white space, only the space itself is printable; this is twice as fast
-    return " ".join(text.split())
+    if text.isascii():  # most are, and to look for one character is many times as fast as to look at each
+        for space in _ASCII_SPACES:
+            if space in text:
+                text = text.replace(space, " ")
+    elif not text.isprintable():  # of all white space, only the space itself is printable
+        return " ".join(text.split())
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text
 
 
 def sha256(text: str) -> bytes:
@@ -68,29 +80,36 @@ def sha256(text: str) -> bytes:
 
 def text_id(scope: bytes, text: str) -> bytes:
     """16 bytes that stand for this very text in a scope (an id, `keys.scope_id`)."""
-    return _id(scope, text, b"text")
+    return _id(scope, b"text", raw(text))
 
 
 def query(scope: bytes, text: str) -> Query:
     """Look for a text."""
     normal = normalize(text)
-    return Query(text_id(scope, text), sha256(normal), stem(scope, raw(normal)), scope, normal)
+    data = raw(normal)
+    given = data if text == normal else raw(text)
+    return Query(_id(scope, b"text", given), hashlib.sha256(data).digest(), stem(scope, data), scope, normal)
 
 
 def place(scope: bytes, text: str) -> Place:
     """Store under a text."""
     normal = normalize(text)
-    return Place(text_id(scope, text), sha256(normal), index(scope, raw(normal)), None if text == normal else text)
+    data = raw(normal)
+    given, remainder = (data, None) if text == normal else (raw(text), text)
+    check = hashlib.sha256(data).digest()
+    return Place(_id(scope, b"text", given), check, index(scope, data), len(given), remainder)
 
 
 def key_query(scope: bytes, key: str) -> Query:
     """Look for an explicit key."""
-    return Query(_id(scope, key, b"key"), sha256(key))
+    data = raw(key)
+    return Query(_id(scope, b"key", data), hashlib.sha256(data).digest())
 
 
 def key_place(scope: bytes, key: str, text: str) -> Place:
     """Store under an explicit key; the text comes along, and no look-up by text finds it."""
-    return Place(_id(scope, key, b"key"), sha256(key), scope + BY_ID_ONLY, text)
+    data = raw(key)
+    return Place(_id(scope, b"key", data), hashlib.sha256(data).digest(), scope + BY_ID_ONLY, len(raw(text)), text)
 
 
 def index(scope: bytes, normal: bytes) -> bytes:
@@ -98,35 +117,45 @@ def index(scope: bytes, normal: bytes) -> bytes:
     if not normal:
         return scope + BY_ID_ONLY
     running, digests, done = _digest(), b"", 0
-    for start in starts(len(normal)):
+    levels = last_level(len(normal))
+    for level in range(1, levels + 1):
+        start = start_of(level)
         running.update(normal[done:start])
         digests, done = digests + running.digest(), start
-    return scope + bytes((len(digests) // KEY_ID_BYTES,)) + digests + normal
+    return scope + bytes((levels,)) + digests + normal
 
 
 def stem(scope: bytes, normal: bytes) -> bytes:
     """How a member begins whose text begins with this one; empty for white space alone."""
     if not normal:
         return b""
-    cuts = starts(len(normal))
-    if not cuts:
+    level = last_level(len(normal))
+    if not level:
         return scope + b"\0" + normal
-    return scope + bytes((len(cuts),)) + _digest(normal[: cuts[-1]]).digest() + normal[cuts[-1] :]
+    start = start_of(level)
+    return scope + bytes((level,)) + _digest(normal[:start]).digest() + normal[start:]
 
 
-def starts(length: int) -> list[int]:
-    """Where the stretches of a text of so many bytes begin, but the first: 512, 1024, 2048, ..."""
-    cuts, start = [], STRETCH
-    while start < length:
-        cuts.append(start)
-        start *= 2
-    return cuts
+def last_level(length: int) -> int:
+    """The level of the last stretch of a text of so many bytes, more than none; that of the first is 0."""
+    return ((length - 1) // STRETCH).bit_length()
 
 
-def _id(scope: bytes, text: str, kind: bytes) -> bytes:
-    running = hashlib.blake2b(scope, digest_size=KEY_ID_BYTES, person=kind)
-    running.update(raw(text))
+def start_of(level: int) -> int:
+    """Where the stretch of a level begins, from 1: 512, 1024, 2048, ..."""
+    return STRETCH << level - 1
+
+
+def _id(scope: bytes, kind: bytes, data: bytes) -> bytes:
+    running = _beginning(scope, kind).copy()
+    running.update(data)
     return running.digest()
+
+
+@lru_cache(REMEMBERED)
+def _beginning(scope: bytes, kind: bytes) -> hashlib.blake2b:
+    """What the digests of all ids of a scope begin with. It is copied, which takes less than to make it."""
+    return hashlib.blake2b(scope, digest_size=KEY_ID_BYTES, person=kind)
 
 
 def _digest(data: bytes = b"") -> hashlib.blake2b:
