@@ -41,9 +41,6 @@ CONFIG = Script("config", retryable=True, writes=False)
 RESCORE = Script("rescore", retryable=True)
 STATS = Script("stats", retryable=True, writes=False)
 
-FIRST_RATE = {"adaptive": 0.7, "cost": 1.0, "windowed": 0.1}
-"""What the policies that learn start with; as in lua/rescore.lua."""
-
 
 class SharedFlows(Generic[O]):
     """Holds the ops under the agreed config; agrees again when a script says that it is another now."""
@@ -139,7 +136,6 @@ class SharedFlows(Generic[O]):
             state=partition.state,
             usage=partition.usage,
             reconfigure="1" if follow or self._request.reconfigure else "",
-            rate=FIRST_RATE.get(config.policy, 0.0),
             fields=rows,
         )
         return Op(OPEN, values, self._decode_open)

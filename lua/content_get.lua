@@ -15,7 +15,7 @@ local rows, rows_at = ARGV, 6  -- list: id, check, stem, ...
 --@include write_hot
 --@include stale
 --@include policy
---@include use
+--@include note
 --@include content_live
 --@include content_reply
 local ids = {}
@@ -36,10 +36,13 @@ local function search(at, id, why)
   thaw(s)
   local bury = content_bury(g, s)
   used = {}
-  if why == 'expired' or why == 'gone' then bury(id, why == 'expired') end
-  local q = {check = rows[at + 1], stem = rows[at + 2], levels = levels, ambiguous = ambiguous}
-  local level, found, u, entry = content_search(g, q, now, bury)
+  local fine, level, found, u, entry = pcall(function()
+    if why == 'expired' or why == 'gone' then bury(id, why == 'expired') end
+    local q = {check = rows[at + 1], stem = rows[at + 2], levels = levels, ambiguous = ambiguous}
+    return content_search(g, q, now, bury)
+  end)
   freeze(s)
+  if not fine then error(level, 0) end
   return level, found, u, entry
 end
 
@@ -49,8 +52,8 @@ local function look_up(at, id, known)
   return search(at, id, entry)
 end
 
-g.uses = {}
-local replies, points, records = {}, {}, {}
+g.uses, g.points = {}, {}
+local replies = {}
 for n, id in ipairs(ids) do
   local at = rows_at + 3 * n - 3
   s.tick = math.max(us, s.tick + 1)
@@ -60,12 +63,7 @@ for n, id in ipairs(ids) do
   if not fine then
     replies[n] = type(level) == 'table' and level or redis.error_reply(level)
   elseif u then
-    local scored = use(g, s, found, u, now)
-    if scored then
-      points[#points + 1] = scored
-      points[#points + 1] = found
-    end
-    g.uses[found] = u
+    note(g, s, found, u, now)
     s.hits = s.hits + 1
     if level ~= 'exact' then redis.call('HINCRBY', state, level .. '_hits', 1) end
     replies[n] = content_reply(g, level, found, entry, now, text)
@@ -78,10 +76,5 @@ for n, id in ipairs(ids) do
     end
   end
 end
-for id, u in pairs(g.uses) do
-  records[#records + 1] = id
-  records[#records + 1] = format_usage(u)
-end
-if #points > 0 then redis.call('ZADD', score, unpack(points)) end
-write_hot(usage, s, unpack(records))
+write_noted(g, s)
 return replies

@@ -2,7 +2,7 @@
 -- every 16 observations of the predecessor: as a score it is static, T + log2(1 + 2^(F - T)), with T the predecessor's
 -- own clock, which one next key moves on.
 -- Returns how many pairs were recorded.
-local state       = KEYS[1]  -- hash: shared config, clocks, counters
+local state       = KEYS[1]  -- hash: shared config
 local learned     = KEYS[2]  -- zset: key id and key -> last observation
 local successors  = KEYS[3]  -- prefix of the sets of next keys
 local soon        = KEYS[4]  -- prefix of the sets of keys soon after

@@ -5,10 +5,10 @@
 local state       = KEYS[1]            -- hash: shared config, rare counters
 local usage       = KEYS[2]            -- hash: the use of entries; and the state
 local reconfigure = ARGV[1]            -- '1': change what is given otherwise
-local rate        = tonumber(ARGV[2])  -- what the policy's learned number is at first
-local fields, fields_at = ARGV, 3      -- list: name, value, kind, ...
+local fields, fields_at = ARGV, 2      -- list: name, value, kind, ...
 
 --@include write_state
+--@include first_rate
 local known = redis.call('HGET', state, 'partitions')
 local differs = false
 local changes = {}
@@ -35,7 +35,7 @@ local agreed = {}
 for i = 1, #config, 2 do agreed[config[i]] = config[i + 1] end
 local s = read_state(usage, agreed.partitions)
 if not s then
-  s = {rate = rate, p1 = 0.5, capacity = tonumber(agreed.bound_entries)}
+  s = {rate = first_rate(agreed.policy), p1 = 0.5, capacity = tonumber(agreed.bound_entries)}
   local zero = 'tick t r asked hits misses saved_ms bytes writes evictions expirations invalidations corrupt'
   for name in string.gmatch(zero, '%S+') do s[name] = 0 end
 end

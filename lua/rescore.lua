@@ -1,7 +1,7 @@
 -- One step of giving every entry a score of the policy that the cache has now. Until the last step some scores are of
 -- the policy before, which is an order of eviction too. Any client may take the next step: the cursor is in the state.
 -- Returns {entries looked at, 1 if there is more to do else 0}.
-local state      = KEYS[1]  -- hash: shared config, clocks, counters
+local state      = KEYS[1]  -- hash: shared config
 local score      = KEYS[2]  -- zset: entry id -> eviction priority
 local usage      = KEYS[3]  -- hash: entry id -> use, size, cost, deadline
 local ghost      = KEYS[4]  -- hash: keys evicted of late
@@ -13,7 +13,7 @@ local limit      = ARGV[2]  -- int: about how many entries to look at in this ca
 --@include stale
 --@include write_state
 --@include policy
-local FIRST = {adaptive = 0.7, cost = 1, windowed = 0.1}  -- of s.rate, where it is learned
+--@include first_rate
 local s = read_state(usage, partitions)
 if not s then return stale() end
 local pass = redis.call('HMGET', state, 'scored', 'rescoring', 'rescored', 'span_ms')
@@ -25,7 +25,7 @@ if pass[2] ~= s.policy then
   -- What the policy before has learned means nothing to this one. Ages are measured by that of the next victim.
   local oldest = redis.call('HGET', usage, redis.call('ZRANGE', score, 0, 0)[1] or '')
   cursor, span = '0', math.max(1, now - (oldest and parse_usage(oldest).last or now))
-  s.r, s.rate, s.p1 = 0, FIRST[s.policy] or 0, 0.5
+  s.r, s.rate, s.p1 = 0, first_rate(s.policy), 0.5
   redis.call('UNLINK', ghost, ghost_old)
 end
 

@@ -17,7 +17,7 @@ local rows, rows_at = ARGV, 2  -- list: entry id, key, content hash asked for ('
 --@include stale
 --@include emit
 --@include policy
---@include use
+--@include note
 --@include smart_find
 --@include smart_reply
 local ids = {}
@@ -26,8 +26,8 @@ local s, _, used = read_hot(usage, partitions, unpack(ids))
 if not s then return stale() end
 local now, us = clock()
 
-local g = {usage = usage, deadline = deadline, entries = entries, uses = {}}
-local replies, points, records = {}, {}, {}
+local g = {score = score, usage = usage, deadline = deadline, entries = entries, uses = {}, points = {}}
+local replies = {}
 for n, id in ipairs(ids) do
   local at = rows_at + 4 * n - 4
   local key = rows[at + 1]
@@ -38,12 +38,7 @@ for n, id in ipairs(ids) do
   if not fine then
     replies[n] = type(found) == 'table' and found or redis.error_reply(found)
   elseif u then
-    local scored = use(g, s, found, u, now)
-    if scored then
-      points[#points + 1] = scored
-      points[#points + 1] = found
-    end
-    g.uses[found] = u
+    note(g, s, found, u, now)
     s.hits = s.hits + 1
     s.saved_ms = s.saved_ms + u.cost
     -- The first use of what a prediction has made.
@@ -60,10 +55,5 @@ for n, id in ipairs(ids) do
     replies[n] = false
   end
 end
-for id, u in pairs(g.uses) do
-  records[#records + 1] = id
-  records[#records + 1] = format_usage(u)
-end
-if #points > 0 then redis.call('ZADD', score, unpack(points)) end
-write_hot(usage, s, unpack(records))
+write_noted(g, s)
 return replies

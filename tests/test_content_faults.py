@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from packed import STATE, Usage
 from servers import wait_until
 from twins import Twin
 
@@ -359,3 +360,18 @@ def test_a_refusal_of_the_server_is_an_error_without_the_text(real):
             cache.set(PRIVATE, PRIVATE)
         assert PRIVATE not in str(error.value)
     real.client.flushall()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_search_that_fails_half_way_forgets_nothing_of_what_it_did(content, backend, first):
+    cache = content(on_error="raise", timeout_s=10)
+    spaced = sorted(["a b c", "a  b  c"], key=entry)  # as a search meets them
+    for text in spaced:
+        cache.set(text, "signature")
+    backend.client.delete(entry(spaced[first]))
+    backend.client.set(entry(spaced[1 - first]), "no hash")
+    with pytest.raises(ServerError):
+        cache.get("a   b   c")
+    used = [record for name, record in backend.client.hgetall("{dc1:signatures:0}:usage").items() if name != STATE]
+    assert cache.get_stats()["total_size_mb"] == sum(Usage.parse(record).size for record in used) / 2**20
+    backend.client.flushall()

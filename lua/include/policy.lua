@@ -16,9 +16,10 @@ local function policy_life(s)
   return (policy == 'adaptive' or policy == 'cost') and 16 or policy == 'windowed' and 8
 end
 
--- policy_request(s, kind, size): time goes on. It is counted in requests: a 'hit', a 'miss', and a 'put' that answers no
--- miss. A miss does not know its size, so the clock of bytes goes on when it is answered.
-local function policy_request(s, kind, size)
+-- policy_request(s, kind, size, times): time goes on. It is counted in requests: a 'hit' (or several of one entry), a
+-- 'miss', and a 'put' that answers no miss. A miss does not know its size, so the clock of bytes goes on when it is
+-- answered.
+local function policy_request(s, kind, size, times)
   local life = policy_life(s)
   local counts, bytes = true, s.policy == 'cost' and s.capacity < s.bound_entries
   if kind == 'miss' then
@@ -28,14 +29,18 @@ local function policy_request(s, kind, size)
     counts = bytes
   end
   if not (life and counts) then return end
-  local step = bytes and (size or 0) / s.bound_bytes or 1 / s.capacity
+  local step = (bytes and (size or 0) / s.bound_bytes or 1 / s.capacity) * (times or 1)
   s.t = s.t + step / life
   s.r = s.r + s.rate * step
 end
 
--- policy_count(s, u): the entry is accessed now.
-local function policy_count(s, u)
-  if policy_life(s) then u.f = s.t + math.log(1 + 2 ^ (u.f - s.t)) / math.log(2) end
+-- policy_count(s, u, times, before): the entry is accessed now; or was accessed several times while the clock went
+-- evenly from `before` to now: the weights of the accesses are a geometric series.
+local function policy_count(s, u, times, before)
+  if not policy_life(s) then return end
+  local weight = times or 1
+  if weight > 1 and s.t > before then weight = (1 - 2 ^ (before - s.t)) / (1 - 2 ^ ((before - s.t) / times)) end
+  u.f = s.t + math.log(weight + 2 ^ (u.f - s.t)) / math.log(2)
 end
 
 -- policy_score(s, u): the score of an entry that was just accessed; u.count is up to date.

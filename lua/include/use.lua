@@ -1,11 +1,12 @@
--- use(g, s, id, u, now): one use of an entry: count, recency, and with sliding expiry a later deadline. The caller writes
--- `u`, and the score that is returned; nil: it stays as it is, because in the window a use is counted and the order of
--- arrival stays.
-local function use(g, s, id, u, now)
-  policy_request(s, 'hit', u.size)
-  u.count = u.count + 1
+-- use(g, s, id, u, now, times): a use of an entry, or several: count, recency, and with sliding expiry a later deadline.
+-- The caller writes `u`, and the score that is returned; nil: it stays as it is, because in the window a use is counted
+-- and the order of arrival stays.
+local function use(g, s, id, u, now, times)
+  local before = s.t
+  policy_request(s, 'hit', u.size, times)
+  u.count = u.count + (times or 1)
   u.last = now
-  policy_count(s, u)
+  policy_count(s, u, times, before)
   if s.sliding == 1 and u.ttl > 0 then
     u.deadline = now + u.ttl
     redis.call('ZADD', g.deadline, u.deadline, id)
