@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from distcache.config import FIXED, Request, Settings, SharedConfig
-from distcache.errors import NoSuchCache, StaleConfig, Unavailable
+from distcache.errors import NoSuchCache, ServerError, StaleConfig, Unavailable
 from distcache.keys import Keyspace, Partition
 from distcache.op import Batch, Op, all_or_raise
 from distcache.script import Script
@@ -82,6 +82,15 @@ class SharedFlows(Generic[O]):
             return (yield from bulk(ops))
         results = yield from self._carried([*before, *ops[:CHUNK]], patient=len(ops) > CHUNK)
         return merge(results[len(before) :]) + (yield from bulk(ops[CHUNK:]))
+
+    def _reads(self, ops: Sequence[Op[T]]) -> Flow[list[T | None]]:
+        """What `bulk` returns; but where errors are misses, a look-up that fails by itself is None, as on its own."""
+        results: list[T | None] = []
+        for start in range(0, len(ops), CHUNK):
+            some = yield from Batch(ops[start : start + CHUNK], patient=len(ops) > CHUNK)
+            alone = self.settings.on_error == "miss" and not all(isinstance(one, ServerError) for one in some)
+            results += merge([None if alone and isinstance(one, ServerError) else one for one in some])
+        return results
 
     def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         """What becomes of a rider is not the caller's concern. No results: nobody knows."""

@@ -47,9 +47,10 @@ local function search(at, id, why)
 end
 
 local function look_up(at, id, known)
+  local level, found = 'exact', id
   local u, entry = content_live(g, id, now, known)
-  if u and entry[1] == rows[at + 1] then return 'exact', id, u, entry end
-  return search(at, id, entry)
+  if not (u and entry[1] == rows[at + 1]) then level, found, u, entry = search(at, id, entry) end
+  return level, found, u, u and content_reply(g, level, found, entry, now, text)
 end
 
 g.uses, g.points = {}, {}
@@ -58,7 +59,7 @@ for n, id in ipairs(ids) do
   local at = rows_at + 3 * n - 3
   s.tick = math.max(us, s.tick + 1)
   -- An entry that somebody has damaged is no concern of the other rows.
-  local fine, level, found, u, entry = pcall(look_up, at, id, used[n + 1])
+  local fine, level, found, u, reply = pcall(look_up, at, id, used[n + 1])
   replies[n] = false
   if not fine then
     replies[n] = type(level) == 'table' and level or redis.error_reply(level)
@@ -66,7 +67,7 @@ for n, id in ipairs(ids) do
     note(g, s, found, u, now)
     s.hits = s.hits + 1
     if level ~= 'exact' then redis.call('HINCRBY', state, level .. '_hits', 1) end
-    replies[n] = content_reply(g, level, found, entry, now, text)
+    replies[n] = reply
   elseif final == '1' then
     policy_request(s, 'miss')
     s.misses = s.misses + 1

@@ -20,6 +20,7 @@ local size      = tonumber(ARGV[9])  -- int: bytes of text and signature
 --@include content_remove
 --@include reap
 --@include evict
+--@include write_entry
 local s, used = read_state(usage, partitions, id)
 if not s then return stale() end
 if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
@@ -44,7 +45,7 @@ local u = {count = 0, last = now, size = size, cost = 0, deadline = 0, ttl = s.t
 ghost_recall(g, s, id, u, old)
 if not room then evict(g, s, 1, size, 64, u) end
 
-redis.call('HSET', entries .. id, 's', signature, 'd', digest, 'o', text, 'v', check, 'w', s.tick)
+write_entry(entries .. id, 's', signature, 'd', digest, 'o', text, 'v', check, 'w', s.tick)
 if u.ttl > 0 then
   u.deadline = now + u.ttl
   redis.call('ZADD', deadline, u.deadline, id)

@@ -16,24 +16,26 @@ local touched, touched_at = ARGV, 3  -- list: entry id, how often it was read, .
 --@include stale
 --@include emit
 --@include policy
---@include hit
---@include uses
-local s = read_hot(usage, partitions)
+--@include note
+local ids = {}
+for i = touched_at, #touched, 2 do ids[#ids + 1] = touched[i] end
+local s, _, used = read_hot(usage, partitions, unpack(ids))
 if not s then return stale() end
 if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
 local now, us = clock()
-local g = {score = score, usage = usage, deadline = deadline, entries = entries}
+local g = {score = score, usage = usage, deadline = deadline, entries = entries, uses = {}, points = {}}
 local told = string.find(s.events, 'HIT', 1, true)
-for i = touched_at, #touched, 2 do
-  local id, times = touched[i], tonumber(touched[i + 1])
+for n, id in ipairs(ids) do
+  local times = tonumber(touched[touched_at + 2 * n - 1])
   s.tick = math.max(us, s.tick + 1)
   s.hits = s.hits + times
-  local u = uses(g, s, id, times, now)
-  if u then
+  local u = g.uses[id] or (used[n + 1] and parse_usage(used[n + 1]))
+  if u and (u.deadline == 0 or u.deadline > now) then
+    note(g, s, id, u, now, times)
     s.saved_ms = s.saved_ms + u.cost * times
     local key = told and redis.call('HGET', entries .. id, 'k')
     if key then emit(events, s, 'HIT', key, 'near cache, ' .. times .. ' times') end
   end
 end
-write_hot(usage, s)
+write_noted(g, s)
 return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import time
 
 import pytest
 from twins import Twin
@@ -285,13 +286,30 @@ def test_of_texts_that_differ_in_white_space_only_the_newest_is_found(content):
 
 
 def test_many_texts_that_begin_alike(content):
-    """More than are looked at: with one signature for all, it is not known to be the only one."""
+    """More than are looked at: neither is the one signature known to be the only one, nor the newest to be that."""
     cache = content(min_prefix_length=1, ttl_seconds=math.inf)
-    cache.set_many({f"same {number}": "s" for number in range(1000)})
-    assert cache.get_with_prefix_match("same") == "s"
-    cache.set("same again", "s")
-    assert cache.get_with_prefix_match("same") is None
-    assert content(min_prefix_length=1, ambiguous="newest").get_with_prefix_match("same") == "s"
+    newest = content(min_prefix_length=1, ambiguous="newest")
+    cache.set_many({f"same {number}": "s" for number in range(999)})
+    cache.set("same as before", "s")
+    assert [one.get_with_prefix_match("same") for one in (cache, newest)] == ["s", "s"]
+    cache.set("same again", "another")
+    assert [one.get_with_prefix_match("same") for one in (cache, newest)] == [None, None]
+    assert cache.get_stats()["ambiguous"] == 2
+
+
+def test_one_look_up_does_not_bury_all_the_dead(content):
+    cache = content(min_prefix_length=1, ttl_seconds=2)
+    cache.set_many({f"same {number}": "s" for number in range(500)})
+    time.sleep(2.1)
+    held = cache.get_stats()["current_size"]
+    assert held > 400
+    for _ in range(2):
+        assert cache.get_with_prefix_match("same") is None
+        left = cache.get_stats()["current_size"]
+        assert held - 250 < left <= held - 200, "and a few that ride along"
+        held = left
+    cache.set("same again", "new")
+    assert cache.get_with_prefix_match("same") == "new"
 
 
 def test_texts_that_are_no_prefix_in_bytes_are_not_found(content):

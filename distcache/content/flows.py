@@ -280,7 +280,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         return ops.get(query, levels, text, final=final)
 
     def _ask_all(self, ops: ContentOps, queries: list[Query]) -> Flow[list[Answer]]:
-        return (yield from bulk([self._look(ops, query, steps.WHOLE, self._proof) for query in queries]))
+        return (yield from self._reads([self._look(ops, query, steps.WHOLE, self._proof) for query in queries]))
 
     def _chosen(self, answers: list[Answer]) -> Answer:
         """What lua/include/content_find.lua decides in one partition, for the best of each."""

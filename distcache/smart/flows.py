@@ -11,7 +11,7 @@ from distcache.config import ttl_ms
 from distcache.errors import CorruptEntry, ServerError, Unavailable, ValueTooLarge
 from distcache.keys import key_bytes, raw
 from distcache.op import Batch
-from distcache.shared import bulk, merge, together
+from distcache.shared import merge, together
 from distcache.smart import files, likely
 from distcache.smart.records import checked_cost
 from distcache.smart.whole import WholeCache, lessons
@@ -221,8 +221,8 @@ class SmartFlows(WholeCache):
 
     def _read_many(self, ops: SmartOps, names: Sequence[bytes]) -> Flow[list[Found | None]]:
         if self.settings.read_only:
-            return (yield from bulk([ops.peek(name, b"", bare=False) for name in names]))
-        return (yield from bulk([ops.get(name, b"") for name in names]))
+            return (yield from self._reads([ops.peek(name, b"", bare=False) for name in names]))
+        return (yield from self._reads([ops.get(name, b"") for name in names]))
 
     def _with_riders(self, ops: SmartOps, op: Op[Any], before: Sequence[Op[Any]] = ()) -> Flow[Any]:
         """Run an op, and in the same round trip what is due: lessons, and the removal of what has expired.

@@ -8,7 +8,7 @@
 -- 255: found by its id only), the digests, the normalized text.
 local function content_members(index, id)
   local scope, levels = string.sub(index, 1, 8), string.byte(index, 9)
-  if levels == 255 then return {scope .. '\255\0' .. id} end
+  if not levels or levels == 255 then return {scope .. '\255\0' .. id} end
   local text, members = 10 + 16 * levels, {}
   local first, after = 0, 512
   for level = 0, levels do

@@ -6,24 +6,28 @@
 --
 -- Several live entries may match a step. Of those with an equal normalized text, the one written last is taken. Of those
 -- that begin with the query too, if all carry the same signature; otherwise the query is ambiguous, and only a caller
--- that asks for the newest gets one. No more than MOST are looked at: beyond, a query counts as ambiguous.
-local MOST = 1000
+-- that asks for the newest gets one. No more than MOST are looked at, living or dead: beyond, a query counts as ambiguous.
+-- Of the dead, only as many are buried as hold the server for some milliseconds; the next look-ups meet fewer.
+local MOST, BURIED = 1000, 200
 
 -- The entry written last among those of a range. `check`: only those with this one. `same`: all must carry the same
 -- signature, else 'ambiguous'.
 local function content_newest(g, q, now, bury, from, to, check, same)
   local id, u, entry
-  local seen = 0
+  local seen, buried = 0, 0
   for member in content_range(g.prefixes, from, to) do
     local one, used, found = string.sub(member, -16), nil, nil
     -- A shorter stretch is in the range only because the bytes behind it happen to go on like the query.
     if #member - 17 >= #q.stem then used, found = content_live(g, one, now) end
-    if bury and not used and found then bury(one, found == 'expired', member) end
+    if bury and not used and found and buried < BURIED then
+      buried = buried + 1
+      bury(one, found == 'expired', member)
+    end
+    seen = seen + 1
+    if seen > MOST then return 'ambiguous' end
     if used and (not check or found[1] == check) then
-      seen = seen + 1
-      if same and (seen > MOST or (entry and entry[2] ~= found[2])) then return 'ambiguous' end
+      if same and entry and entry[2] ~= found[2] then return 'ambiguous' end
       if not entry or tonumber(found[3]) > tonumber(entry[3]) then id, u, entry = one, used, found end
-      if seen >= MOST and not same then break end
     end
   end
   return id, u, entry
@@ -35,6 +39,7 @@ local function content_search(g, q, now, bury)
   if string.find(q.levels, 'n') then
     id, u, entry = content_newest(g, q, now, bury, '[' .. q.stem .. '\0', '(' .. q.stem .. '\1', q.check, false)
     if u then return 'normalized', id, u, entry end
+    if id then return id end
   end
   if string.find(q.levels, 'p') then
     -- No byte of UTF-8 is 255, so the last one can be counted up.

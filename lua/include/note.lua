@@ -1,9 +1,9 @@
--- note(g, s, id, u, now): a use of an entry that one row of several has found; it is kept in g.uses, and the score in
--- g.points, until the end: what is written by one call costs least.
+-- note(g, s, id, u, now, times): a use (or several) of one of the entries that a script is about; it is kept in g.uses, and
+-- the score in g.points, until the end: what is written by one call costs least.
 -- write_noted(g, s): the end.
 --@include use
-local function note(g, s, id, u, now)
-  local points = use(g, s, id, u, now)
+local function note(g, s, id, u, now, times)
+  local points = use(g, s, id, u, now, times)
   if points then
     g.points[#g.points + 1] = points
     g.points[#g.points + 1] = id

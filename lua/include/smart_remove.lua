@@ -17,7 +17,9 @@ end
 -- drop(g, s, id, details): the entry goes for good: out of the graph as well, and an event says so.
 -- Returns its usage and its key.
 local function drop(g, s, id, details)
-  local key = redis.call('HGET', g.entries .. id, 'k')
+  -- Another program may have put something else in the entry's place; it goes all the same.
+  local key = redis.pcall('HGET', g.entries .. id, 'k')
+  key = type(key) == 'string' and key or nil
   local u = smart_remove(g, s, id)
   leave(g, id, s.tick)
   emit(g.events, s, 'EVICT', key or '', details)

@@ -15,6 +15,7 @@
 --@include forget_relics
 --@include demote
 --@include record
+--@include write_entry
 local function smart_store(g, s, new, now, used)
   local id, entry = new.id, g.entries .. new.id
   if new.size > s.bound_bytes then
@@ -55,7 +56,7 @@ local function smart_store(g, s, new, now, used)
     u.count, u.last, written = tonumber(count), tonumber(last), tonumber(at)
     u.at = u.last / 1000
   end
-  redis.call('HSET', entry, 'k', new.key, 'h', new.hash, 'i', new.hash_id, 'o', new.output, 'm', new.meta,
+  write_entry(entry, 'k', new.key, 'h', new.hash, 'i', new.hash_id, 'o', new.output, 'm', new.meta,
     't', written, 'w', s.tick)
   -- Few have these: an eighth field costs Valkey another 140 bytes.
   if old then redis.call('HDEL', entry, 'p', 'g') end
