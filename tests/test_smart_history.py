@@ -256,6 +256,15 @@ def test_lessons_ride_along_in_batches(smart, backend):
     assert backend.client.zcard(PART.learned) >= BATCH
 
 
+def test_one_read_does_not_carry_all_that_bulk_reads_left(smart):
+    cache = smart()
+    cache.get_many([f"k{number}" for number in range(KEPT)])
+    flows = cache.raw._flows
+    assert len(flows._riders(flows._ops)) == 1
+    cache.flush()
+    assert not flows.learner.some
+
+
 def test_closing_sends_the_rest(smart, backend):
     cache = smart()
     walk(cache, "ab")

@@ -13,6 +13,7 @@ from distcache.keys import key_bytes, raw
 from distcache.op import Batch
 from distcache.shared import merge, together
 from distcache.smart import files, likely
+from distcache.smart.learner import BATCH
 from distcache.smart.records import checked_cost
 from distcache.smart.whole import WholeCache, lessons
 
@@ -248,7 +249,7 @@ class SmartFlows(WholeCache):
     def _riders(self, ops: SmartOps) -> list[Op[Any]]:
         riders: list[Op[Any]] = []
         if self.learner.due:
-            riders += lessons(ops, self.learner.take())
+            riders += lessons(ops, self.learner.take(BATCH))
         if self.config is not None and self.config.ttl_ms and monotonic() - self._tidied_at >= TIDY_S:
             self._tidied_at = monotonic()
             self._tidy_next = (self._tidy_next + 1) % len(ops.partitions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from contextvars import ContextVar
 from itertools import count
 from time import monotonic
@@ -18,9 +19,9 @@ _NOTHING: tuple[int, tuple[bytes, ...]] = (-1, ())
 _last: ContextVar[_Sequences] = ContextVar("distcache_last_keys")
 
 BATCH = 32
-"""Steps from key to key that ride together with the next call."""
+"""Steps from key to key that ride together: with the next `get` or `put`, once there are so many."""
 KEPT = 4096
-"""Steps kept while the server is away; the oldest are dropped."""
+"""Steps kept while no call takes them along: while the server is away, or all are bulk calls. The oldest are dropped."""
 BURST, A_SECOND, PAUSE = 4096, 512, 64
 """So many steps are learned from, however fast they come, and beyond them so many a second, so many at a time: to learn
 from a step costs the server several times what a hit does."""
@@ -47,7 +48,8 @@ class Learner:
     A task inherits its parent's context, so the owner is remembered with the key, and an inherited one starts nothing.
 
     A near cache answers faster than is worth learning from. When it has shown `SHOWN` steps, all sequences break off
-    until the steps are taken: a sample of whole stretches, so that what is learned of each is true.
+    until the steps are taken, but for a rest that is not due: a sample of whole stretches, so that what is learned of
+    each is true.
     """
 
     def __init__(self, owner: Callable[[], int]) -> None:
@@ -121,17 +123,16 @@ class Learner:
         """Whether there is enough to be worth sending along."""
         return len(self._steps) >= BATCH
 
-    def take(self) -> list[tuple[bytes, tuple[bytes, ...]]]:
-        """All steps so far, each a key and those before it, the latest first; they are the caller's to send."""
-        if self._shown >= SHOWN:
-            self._stretch += 1
-        self._shown = 0
-        steps = []
-        while self._steps:
-            try:
+    def take(self, most: int = KEPT) -> list[tuple[bytes, tuple[bytes, ...]]]:
+        """The oldest steps, each a key and those before it, the latest first; they are the caller's to send."""
+        steps: list[tuple[bytes, tuple[bytes, ...]]] = []
+        with suppress(IndexError):  # another thread may take the last one
+            while self._steps and len(steps) < most:
                 steps.append(self._steps.popleft())
-            except IndexError:  # another thread took the last one
-                break
+        if not self.due:
+            if self._shown >= SHOWN:
+                self._stretch += 1
+            self._shown = 0
         return steps
 
 
