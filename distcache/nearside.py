@@ -39,9 +39,11 @@ class Tracked(SyncClient):
 
     def close(self) -> None:
         """Flush, and let connections and an embedded server go. The object can be used again, and then reconnects."""
-        super().close()
-        if self._tracking is not None:
-            self._tracking.stop()
+        try:
+            if self._tracking is not None:
+                self._tracking.stop()  # first: later, a report would connect again and revive an embedded server
+        finally:
+            super().close()
 
 
 class AsyncTracked(AsyncClient):
@@ -70,7 +72,9 @@ class AsyncTracked(AsyncClient):
 
     async def aclose(self) -> None:
         """See Tracked.close."""
-        await super().aclose()
-        if self._tracking is not None:
-            await self._tracking.stop()
-            self._breathe_at = -math.inf
+        try:
+            if self._tracking is not None:
+                await self._tracking.stop()
+                self._breathe_at = -math.inf
+        finally:
+            await super().aclose()

@@ -16,7 +16,7 @@ from servers import wait_until
 
 from distcache import NearCache, acl
 from distcache import near as near_module
-from distcache.errors import ValueTooLarge
+from distcache.errors import Unavailable, ValueTooLarge
 from distcache.executor import tracking
 from distcache.keys import Partition
 
@@ -336,6 +336,54 @@ def test_closing_ends_the_tracking_and_a_later_read_starts_it(near, other, real,
     wait_until(lambda: not trackers(real), "the connection is closed")
     wait_until(lambda: is_live(cache), "the near cache is live again")
     copied(cache, "k")
+
+
+def test_closing_ends_the_tracking_before_connections_and_server_go(near, other, kind, monkeypatch):
+    """And what was used until then is told nevertheless."""
+    monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
+    cache = near()
+    kind.put(other, "k", "x")
+    copied(cache, "k")
+    live = []
+    monkeypatch.setattr(cache.raw._engine, "close", lambda: live.append(cache.raw._near.live))
+    cache.close()
+    assert live == [False]
+    assert other.get_stats()[kind.hits] == cache.local_stats()["hits"]
+
+
+def test_closing_ends_the_tracking_though_the_uses_cannot_be_sent(near, real, monkeypatch):
+    def fail():
+        raise Unavailable("not now")
+        yield
+
+    cache = near()
+    with monkeypatch.context() as patched:
+        patched.setattr(cache.raw._flows, "flush", fail)
+        with pytest.raises(Unavailable):
+            cache.close()
+    wait_until(lambda: not trackers(real), "the connection is closed")
+
+
+def test_closing_waits_for_a_report_that_is_being_sent(real, kind, monkeypatch):
+    """Else it would connect again when the server has been let go."""
+
+    def slowly():
+        if threading.current_thread().name == "distcache-periodic":
+            began.set()
+            wait_until(closing.is_set, "the cache is being closed")
+            time.sleep(0.02)  # so long the rest of close() would not take
+            told.append("report")
+        return
+        yield
+
+    began, closing, told = threading.Event(), threading.Event(), []
+    monkeypatch.setattr(tracking, "REPORT_S", 0.01)
+    with kind.blocking(url=real.url, timeout_s=10.0, near=True) as cache:
+        monkeypatch.setattr(cache._flows, "flush", slowly)
+        wait_until(began.is_set, "a report is being sent")
+        monkeypatch.setattr(cache._near, "lost", lambda _source: closing.set())
+        monkeypatch.setattr(cache._engine, "close", lambda: told.append("closed"))
+    assert told == ["report", "closed"]
 
 
 @FORKS

@@ -20,6 +20,7 @@ class Periodic:
 
     def __init__(self) -> None:
         self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self, method: Callable[[], object], interval_s: float) -> None:
         """Call a bound method every `interval_s`, in place of what was started before."""
@@ -28,11 +29,18 @@ class Periodic:
         stop = self._stop = threading.Event()
         finalize(method.__self__, stop.set)  # type: ignore[attr-defined] # a bound method's object
         work = (WeakMethod(method), stop, wait_s)
-        threading.Thread(target=_repeat, args=work, name="distcache-periodic", daemon=True).start()
+        self._thread = threading.Thread(target=_repeat, args=work, name="distcache-periodic", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """End it; a call that is running is not waited for."""
         self._stop.set()
+
+    def end(self) -> None:
+        """End it, and wait until it has ended."""
+        self.stop()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
 
 
 class AsyncPeriodic:

@@ -142,10 +142,10 @@ class Tracking:
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
-            self._reports.stop()
             self._finalizer.detach()
             thread.leave()
             thread.silence()
+            self._reports.end()
 
     def forked(self) -> None:
         """In a child process: the thread and its connection are the parent's."""
