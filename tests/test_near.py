@@ -17,8 +17,9 @@ from servers import wait_until
 from distcache import NearCache, acl
 from distcache import near as near_module
 from distcache.errors import Unavailable, ValueTooLarge
-from distcache.executor import tracking
+from distcache.executor import Endpoint, tracking
 from distcache.keys import Partition
+from distcache.near import Near
 
 # Python 3.12 warns of any fork beside threads; the near cache starts anew in the child.
 FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -384,6 +385,37 @@ def test_closing_waits_for_a_report_that_is_being_sent(real, kind, monkeypatch):
         monkeypatch.setattr(cache._near, "lost", lambda _source: closing.set())
         monkeypatch.setattr(cache._engine, "close", lambda: told.append("closed"))
     assert told == ["report", "closed"]
+
+
+def test_a_start_during_a_stop_is_whole(tmp_path):
+    """What stop() ends is what it found, and not what another thread has just started."""
+
+    class Reporter:
+        def report(self) -> None:
+            pass
+
+    class Starting:
+        """A lock; as soon as stop() has let go of it, the tracking is started again."""
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_error: object) -> None:
+            tracked._lock = threading.Lock()
+            tracked.start(reporter.report)
+
+    near, reporter = Near(NearCache(), lambda _name: False, threading.Lock, counts=True), Reporter()
+    near.watch((b"prefix",))
+    tracked = tracking.Tracking(near, Endpoint(f"unix://{tmp_path}/nobody"))
+    tracked.start(reporter.report)
+    first, tracked._lock = tracked._thread, Starting()
+    tracked.stop()
+    first.join()
+    assert tracked._thread.is_alive()
+    assert tracked._finalizer.alive
+    assert not tracked._reports._stop.is_set()
+    tracked.stop()
+    assert tracked._thread is None
 
 
 @FORKS

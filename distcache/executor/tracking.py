@@ -140,12 +140,14 @@ class Tracking:
     def stop(self) -> None:
         """End the thread and empty the near cache; `start` starts anew."""
         with self._lock:
+            if self._thread is None:
+                return
             thread, self._thread = self._thread, None
-        if thread is not None:
+            reports, self._reports = self._reports, Periodic()
             self._finalizer.detach()
-            thread.leave()
-            thread.silence()
-            self._reports.end()
+        thread.leave()
+        thread.silence()
+        reports.end()
 
     def forked(self) -> None:
         """In a child process: the thread and its connection are the parent's."""
@@ -239,11 +241,11 @@ class AsyncTracking:
     async def stop(self) -> None:
         """End the task and empty the near cache; `start` starts anew."""
         task, self._task = self._task, None
-        await self._reports.stop()
         if task is not None:
             self._finalizer()
-            if task.get_loop() is asyncio.get_running_loop():
-                await asyncio.wait([task])
+        await self._reports.stop()
+        if task is not None and task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([task])
 
     def forked(self) -> None:
         """In a child process: the task's loop is the parent's."""
