@@ -498,6 +498,24 @@ def test_prefixes_do_not_overlap(number):
     assert not Partition("n", number * 10 + 1).entries.startswith(Partition("n", number).entries)
 
 
+def test_loops_that_take_turns_leave_no_task_behind(real, kind):
+    async def use() -> None:
+        await cache.get_many(["k"])
+
+    async def tasks() -> set[str]:
+        await asyncio.sleep(0)
+        return {task.get_name() for task in asyncio.all_tasks()} & {"distcache-near", "distcache-periodic"}
+
+    cache = kind.asynchronous(url=real.url, timeout_s=10.0, near=True)
+    with asyncio.Runner() as one, asyncio.Runner() as other:
+        for _ in range(5):
+            one.run(use())
+            other.run(use())
+        other.run(cache.aclose())
+        for loop in (one, other):
+            wait_until(lambda loop=loop: not loop.run(tasks()), "its tasks have ended")
+
+
 def test_threads_and_loops_leave_nothing_behind(real, kind):
     before = threading.active_count()
     with kind.blocking(url=real.url, near=True) as cache:

@@ -51,16 +51,27 @@ class AsyncPeriodic:
 
     async def start(self, method: Callable[[], Awaitable[object]], interval_s: float) -> None:
         """Await a bound method every `interval_s`, in place of what was started before."""
-        wait_s = checked_interval(interval_s)
-        await self.stop()
-        self._task = asyncio.create_task(_repeat_async(WeakMethod(method), wait_s), name="distcache-periodic")
+        work = _repeat_async(WeakMethod(method), checked_interval(interval_s))
+        before, self._task = self._task, asyncio.create_task(work, name="distcache-periodic")
+        await _end(before)
 
     async def stop(self) -> None:
-        """End it, and wait until it has ended; a task of a loop that is closed has."""
-        task, self._task = self._task, None
-        if task is not None and task.get_loop() is asyncio.get_running_loop():
-            task.cancel()
+        """End it, and wait until it has ended; a task of another loop ends at the next turn of that."""
+        before, self._task = self._task, None
+        await _end(before)
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        cancel(task)
+        if task.get_loop() is asyncio.get_running_loop():
             await asyncio.wait([task])
+
+
+def cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task of whichever loop, from whichever thread."""
+    with suppress(RuntimeError):  # its loop is closed, and so is all that the task had
+        task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 def checked_interval(interval_s: float) -> float:

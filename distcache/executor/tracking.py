@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from distcache.executor.failures import passing
 from distcache.executor.fork import tell
 from distcache.executor.link import check_login
-from distcache.executor.periodic import AsyncPeriodic, Periodic
+from distcache.executor.periodic import AsyncPeriodic, Periodic, cancel
 from distcache.executor.retry import backoff_s
 from distcache.executor.wire import MORE, Lost, Refused, new_reader, pack, unreachable
 from distcache.near import LEASE_S
@@ -235,7 +235,7 @@ class AsyncTracking:
             if self._finalizer is not None:
                 self._finalizer()
             task = self._task = asyncio.create_task(_keep(self._near, self._endpoint), name="distcache-near")
-            self._finalizer = finalize(self, _cancel, task)
+            self._finalizer = finalize(self, cancel, task)
             await self._reports.start(report, REPORT_S)
 
     async def stop(self) -> None:
@@ -326,11 +326,6 @@ def _serves(task: asyncio.Task[None] | None) -> bool:
         return False
     loop = task.get_loop()
     return loop is asyncio.get_running_loop() or loop.is_running()
-
-
-def _cancel(task: asyncio.Task[None]) -> None:
-    with suppress(RuntimeError):  # its loop is closed, and so is its connection
-        task.get_loop().call_soon_threadsafe(task.cancel)
 
 
 def untracked() -> Lost:
