@@ -281,6 +281,25 @@ def test_what_cannot_be_sent_is_bounded(backend, tmp_path):
     cache.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_process_does_not_teach_what_its_parent_saw(real, tmp_path):
+    with SmartCache(tmp_path, url=real.url, timeout_s=TIMEOUT_S) as cache:
+        for key in "abc":
+            cache.get(key)
+        child = os.fork()
+        if child == 0:
+            try:
+                cache.get("d")
+                cache.flush()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert not real.client.exists(PART.learned)
+        assert cache.get_predicted_next("a") == ["b"]
+        assert cache.get_predicted_next("c") == []
+
+
 def test_successors_are_bounded_and_the_least_goes(smart, backend):
     cache = smart()
     walk(cache, ["a", "often"] * 5)

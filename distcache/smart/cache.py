@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from distcache import config
 from distcache.client import Engine
 from distcache.config import Settings, SmartOptions
+from distcache.executor.fork import tell
 from distcache.smart import files
 from distcache.smart.nearby import flows_for
 from distcache.smart.nearside import AsyncNearside, Nearside
@@ -52,6 +53,7 @@ class SmartCache(Nearside, Warming):
         request = smart_request(engine, max_entries, max_size_mb, options)
         self._flows = flows_for(request, settings, threading.get_ident, threading.Lock)
         self._near = self._flows.near
+        tell(self._flows.learner)
         self._prepare_tracking(self._near, engine.endpoint)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
         self._prepare_warmup(self._flows, self.cache_dir, options)
@@ -185,6 +187,7 @@ class AsyncSmartCache(AsyncNearside, AsyncWarming):
         request = smart_request(engine, max_entries, max_size_mb, options)
         self._flows = flows_for(request, settings, _task, threading.Lock)
         self._near = self._flows.near
+        tell(self._flows.learner)
         self._prepare_tracking(self._near, engine.endpoint)
         super().__init__(engine, on_error=settings.on_error, timeout_s=settings.timeout_s)
         self._prepare_warmup(self._flows, self.cache_dir, options)

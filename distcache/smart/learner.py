@@ -135,6 +135,12 @@ class Learner:
             self._shown = 0
         return steps
 
+    def forked(self) -> None:
+        """In a child process: the steps are the parent's to send, and what comes next is no successor of theirs."""
+        self._steps.clear()
+        self._stretch += 1
+        self._shown = 0
+
 
 def lessons_of(steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> Iterator[tuple[bytes, bytes, bool]]:
     """What the steps teach: (a key, one that came after it, whether next). A key teaches nothing about itself."""
