@@ -45,6 +45,8 @@ STATS = Script("stats", retryable=True, writes=False)
 class SharedFlows(Generic[O]):
     """Holds the ops under the agreed config; agrees again when a script says that it is another now."""
 
+    counts: dict[str, int]
+
     def __init__(self, request: Request, settings: Settings) -> None:
         self.settings = settings
         self._request = request
@@ -54,6 +56,10 @@ class SharedFlows(Generic[O]):
 
     def _make_ops(self, config: SharedConfig, keyspace: Keyspace) -> O:
         raise NotImplementedError
+
+    def counted(self) -> dict[str, int]:
+        """What this object did."""
+        return self.counts
 
     def agreed(self, make: Callable[[O], Flow[T]]) -> Flow[T]:
         """Run the flow that `make` makes of the ops, and again when the shared config changed meanwhile."""
@@ -66,6 +72,43 @@ class SharedFlows(Generic[O]):
             except StaleConfig:
                 self._ops = None
         raise Unavailable("the cache's shared config changes faster than it can be read; repeat the call")
+
+    # -- what is kept back to ride along with a later call
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether there is anything that `flush` would send."""
+        return False
+
+    def _kept(self, _ops: O) -> list[Op[Any]]:
+        """All of that; to send it is the caller's."""
+        return []
+
+    def _riders(self, _ops: O) -> list[Op[Any]]:
+        """What is to ride along with a call now."""
+        return []
+
+    def _before_a_change(self, _ops: O) -> Sequence[Op[Any]]:
+        """What the server should know before it replaces, evicts or removes an entry."""
+        return ()
+
+    def flush(self) -> Flow[None]:
+        """Send what is kept back; raises what went wrong."""
+        if self._keeps and not self.settings.read_only:
+            yield from self.agreed(self._flush)
+
+    def _flush(self, ops: O) -> Flow[None]:
+        if kept := self._kept(ops):
+            merge((yield from self._carried(kept)))
+
+    def changing(self, ops: O, op: Op[T]) -> Flow[T]:
+        """Run an op that replaces or removes an entry; ahead of it, in the same round trip, what is to be known."""
+        before = self._before_a_change(ops)
+        if not before:
+            return (yield from op)
+        results = yield from self._carried([*before, op])
+        changed: T = merge(results[-1:])[0]
+        return changed
 
     def _carried(self, sent: Sequence[Op[Any]], *, patient: bool = False) -> Flow[list[Any]]:
         """The results of a batch with riders in it; however it ends, `_rode` hears how they fared."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from contextlib import suppress
 from itertools import zip_longest
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from distcache.errors import DistcacheError, StaleConfig
 from distcache.op import Op
 from distcache.script import Script
+from distcache.shared import CacheOps, SharedFlows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from distcache.config import SharedConfig
     from distcache.keys import Keyspace, Partition
     from distcache.near import Near
 
@@ -53,13 +56,16 @@ class Touches(Op[bool]):
         self.made_at = monotonic()
 
 
-class TouchOps(Protocol):
+class TouchOps(CacheOps, Protocol):
     """What the ops of a cache that may have a near cache have in common."""
 
     keyspace: Keyspace
 
     def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
         """Record reads that near caches answered: (`Copy.use`, how often), all of the partition, the last used last."""
+
+
+O = TypeVar("O", bound=TouchOps)  # noqa: E741 - the ops of one kind of cache
 
 
 class Uses:
@@ -108,3 +114,45 @@ class Uses:
             arrived = result is not None and not isinstance(result, DistcacheError)
             if isinstance(op, Touches) and not arrived and not isinstance(result, StaleConfig):
                 self._unsent.append(op)
+
+
+class NearbyFlows(SharedFlows[O]):
+    """What the flows of both kinds of cache do about their near cache; stands ahead of the flows proper."""
+
+    near: Near[Any]
+    _uses: Uses
+
+    def _make_ops(self, config: SharedConfig, keyspace: Keyspace) -> O:
+        self.near.watch(tuple(part.entries for part in keyspace.partitions))
+        self._uses.forget()
+        return super()._make_ops(config, keyspace)
+
+    def counted(self) -> dict[str, int]:
+        """What this object did; near_hits are among the hits."""
+        near_hits = self.near.hits
+        return {**self.counts, "hits": self.counts["hits"] + near_hits, "near_hits": near_hits}
+
+    def _life_s(self, left_ms: int | None) -> float:
+        """For how long a copy is true of an entry that lives so long; None: for ever.
+
+        With sliding expiry, the second half of a life is for reads that the server sees in time.
+        """
+        assert self.config is not None  # noqa: S101 - it has been read from
+        return math.inf if left_ms is None else left_ms / (2000 if self.config.sliding else 1000)
+
+    @property
+    def _keeps(self) -> bool:
+        return self._uses.some or super()._keeps
+
+    def _kept(self, ops: O) -> list[Op[Any]]:
+        return [*self._uses.take(ops), *super()._kept(ops)]
+
+    def _riders(self, ops: O) -> list[Op[Any]]:
+        return [*super()._riders(ops), *self._uses.riders(ops)]
+
+    def _before_a_change(self, ops: O) -> Sequence[Op[Any]]:
+        """Else it would evict what was just used here, or a new output would get the old one's uses."""
+        return self._uses.ahead(ops)
+
+    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
+        self._uses.rode(sent, results)

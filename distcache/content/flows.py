@@ -69,10 +69,6 @@ class ContentFlows(SharedFlows[ContentOps]):
     def _make_ops(self, _config: SharedConfig, keyspace: Keyspace) -> ContentOps:
         return ContentOps(keyspace, self._ambiguous)
 
-    def counted(self) -> dict[str, int]:
-        """What this object did."""
-        return self.counts
-
     # -- one text or key
 
     def set(self, scope: Scope, text: str, signature: str) -> Flow[bool]:
@@ -140,7 +136,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         yield from self._refuse_too_large(wanted)
         prepared = [self._prepare(*item) for item in wanted]
         results = yield from self.agreed(
-            lambda ops: self._bulk_after(self._before_a_set(ops), [make(ops) for make in prepared])
+            lambda ops: self._bulk_after(self._before_a_change(ops), [make(ops) for make in prepared])
         )
         self.counts["writes"] += len(results)
         return len(results)
@@ -164,16 +160,13 @@ class ContentFlows(SharedFlows[ContentOps]):
 
     def get_stats(self) -> Flow[dict[str, Any]]:
         """What the cache holds and what all its clients did."""
+        yield from self.flush()
         parts = yield from self.agreed(lambda ops: together(Batch([ops.stats(part) for part in ops.partitions])))
         return summary(parts)
 
     def no_stats(self) -> dict[str, Any]:
         """The statistics of a cache that cannot be reached."""
         return summary([self._request.proposal.to_fields()])
-
-    def flush(self) -> Flow[None]:
-        """Send what is kept back to ride along with a later call: nothing, without a near cache."""
-        yield from ()
 
     def opened(self) -> Flow[None]:
         """Agree on the shared config now, so that a mismatch shows early."""
@@ -188,7 +181,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         wanted = (place, signature, raw(signature))
         yield from self._refuse_too_large([wanted])
         prepared = self._prepare(*wanted)
-        yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops), before=self._before_a_set(ops)))
+        yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops), before=self._before_a_change(ops)))
         self.counts["writes"] += 1
         return True
 
@@ -337,10 +330,6 @@ class ContentFlows(SharedFlows[ContentOps]):
         self._tidied_at = monotonic()
         self._tidy_next = (self._tidy_next + 1) % len(ops.partitions)
         return [ops.tidy(ops.partitions[self._tidy_next], 16)]
-
-    def _before_a_set(self, _ops: ContentOps) -> Sequence[Op[Any]]:
-        """What the server should know before it evicts."""
-        return ()
 
 
 def signature_of(opened: Opened | None) -> str | None:

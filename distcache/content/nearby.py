@@ -8,7 +8,6 @@ be told to concern it; so the server is asked each time. See docs/decisions/0015
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,18 +19,18 @@ from distcache.content.records import Found
 from distcache.content.text import Query
 from distcache.keys import HOME_BYTES, scope_id
 from distcache.near import Copy, Near
-from distcache.shared import bulk, merge
-from distcache.touches import Uses
+from distcache.shared import bulk
+from distcache.touches import NearbyFlows, Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
-    from distcache.config import Request, Settings, SharedConfig
+    from distcache.config import Request, Settings
     from distcache.content.flows import Opened, Scope
     from distcache.content.ops import ContentOps
     from distcache.content.records import Answer
     from distcache.content.text import Place
-    from distcache.keys import Keyspace, Partition
+    from distcache.keys import Partition
     from distcache.near import Flight, NearCache
     from distcache.op import Flow, Op
 
@@ -84,7 +83,7 @@ def _asking(query: Query) -> Asking:
     return query.asking
 
 
-class NearContentFlows(ContentFlows):
+class NearContentFlows(NearbyFlows["ContentOps"], ContentFlows):
     """The operations of one ContentHashCache object that has a near cache."""
 
     near: Near[str]
@@ -95,16 +94,6 @@ class NearContentFlows(ContentFlows):
         super().__init__(request, settings, **named)
         self.near = Near(bounds, lambda _name: False, lock, counts=not settings.read_only)
         self._uses = Uses(self.near)
-
-    def _make_ops(self, config: SharedConfig, keyspace: Keyspace) -> ContentOps:
-        self.near.watch(tuple(part.entries for part in keyspace.partitions))
-        self._uses.forget()
-        return super()._make_ops(config, keyspace)
-
-    def counted(self) -> dict[str, int]:
-        """What this object did; near_hits are among the hits."""
-        near_hits = self.near.hits
-        return {**self.counts, "hits": self.counts["hits"] + near_hits, "near_hits": near_hits}
 
     # -- looking up
 
@@ -180,17 +169,14 @@ class NearContentFlows(ContentFlows):
         home, size = query.check[:HOME_BYTES], asking.name_bytes
         copy = Copy(asking.name, b"", query.id, signature, home=home, key_bytes=size)
         assert asking.flight is not None  # noqa: S101 - it has landed
-        self.near.complete(query.id, asking.flight, copy, self._life_s(asking.life_ms))
+        self.near.complete(query.id, asking.flight, copy, self._life_s(self._left_ms(asking.life_ms)))
 
-    def _life_s(self, life_ms: int) -> float:
-        """With sliding expiry, the second half of a life is for reads that the server sees in time.
-
-        An entry without a deadline in a cache that has them is one whose deadline was lost: it is not kept here.
-        """
+    def _left_ms(self, life_ms: int) -> int | None:
+        """An entry without a deadline in a cache that has them is one whose deadline was lost: it is not kept here."""
         assert self.config is not None  # noqa: S101 - it has been read from
-        if life_ms < 0:
-            return 0.0 if self.config.ttl_ms else math.inf
-        return life_ms / (2000 if self.config.sliding else 1000)
+        if life_ms >= 0:
+            return life_ms
+        return 0 if self.config.ttl_ms else None
 
     def _discard(self, found: Found) -> Flow[None]:
         self.near.forget(found.id)
@@ -220,31 +206,6 @@ class NearContentFlows(ContentFlows):
             return (yield from super().clear(scope))
         finally:
             self.near.empty()
-
-    # -- reporting the uses of copies
-
-    def flush(self) -> Flow[None]:
-        """Send the uses of copies; raises what went wrong, and keeps them."""
-        if not self.settings.read_only and self._uses.some:
-            yield from self.agreed(self._report)
-
-    def _report(self, ops: ContentOps) -> Flow[None]:
-        merge((yield from self._carried(self._uses.take(ops))))
-
-    def _riders(self, ops: ContentOps) -> list[Op[Any]]:
-        return [*super()._riders(ops), *self._uses.riders(ops)]
-
-    def _before_a_set(self, ops: ContentOps) -> Sequence[Op[Any]]:
-        """Else it would evict what was just used here."""
-        return self._uses.ahead(ops)
-
-    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
-        self._uses.rode(sent, results)
-
-    def get_stats(self) -> Flow[dict[str, Any]]:
-        """What the cache holds and what all its clients did."""
-        yield from self.flush()
-        return (yield from super().get_stats())
 
     def cleanup_expired(self) -> Flow[int]:
         """Remove all that has expired; a use that the server does not know of may have put that off."""

@@ -86,7 +86,7 @@ class SmartFlows(WholeCache):
         except ValueTooLarge:
             yield from self._refused(name)
             raise
-        yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops), self._before_a_put(ops)))
+        yield from self.agreed(lambda ops: self._with_riders(ops, prepared(ops), self._before_a_change(ops)))
         self.counts["writes"] += 1
         return True
 
@@ -174,7 +174,7 @@ class SmartFlows(WholeCache):
         if not prepared:
             return 0
         results = yield from self.agreed(
-            lambda ops: self._bulk_after(self._before_a_put(ops), [make(ops) for make in prepared])
+            lambda ops: self._bulk_after(self._before_a_change(ops), [make(ops) for make in prepared])
         )
         self.counts["writes"] += len(results)
         return len(results)
@@ -255,18 +255,6 @@ class SmartFlows(WholeCache):
             self._tidy_next = (self._tidy_next + 1) % len(ops.partitions)
             riders.append(ops.tidy(ops.partitions[self._tidy_next], 16))
         return riders
-
-    def putting(self, ops: SmartOps, op: Op[bool]) -> Flow[bool]:
-        """Run an op that stores an output; ahead of it, in the same round trip, what the server should know then."""
-        before = self._before_a_put(ops)
-        if not before:
-            return (yield from op)
-        results = yield from self._carried([*before, op])
-        return bool(merge(results[-1:])[0])
-
-    def _before_a_put(self, _ops: SmartOps) -> Sequence[Op[Any]]:
-        """What the server should know before it evicts, or replaces an output."""
-        return ()
 
     def _prepare(self, *parameters: Any) -> Callable[[SmartOps], Op[bool]]:
         values = self.put_values(*parameters)

@@ -21,7 +21,7 @@ _last: ContextVar[_Sequences] = ContextVar("distcache_last_keys")
 BATCH = 32
 """Steps from key to key that ride together: with the next `get` or `put`, once there are so many."""
 KEPT = 4096
-"""Steps kept while no call takes them along: while the server is away, or all are bulk calls. The oldest are dropped."""
+"""Steps kept while no call takes them along: the server is away, or all are bulk calls. The oldest are dropped."""
 BURST, A_SECOND, PAUSE = 4096, 512, 64
 """So many steps are learned from, however fast they come, and beyond them so many a second, so many at a time: to learn
 from a step costs the server several times what a hit does."""

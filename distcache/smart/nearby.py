@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distcache.keys import hash_id, key_bytes, key_id, raw, unraw
 from distcache.near import Copy, Flight, Near
-from distcache.shared import merge
 from distcache.smart.flows import SmartFlows
 from distcache.smart.records import Found
-from distcache.smart.whole import lessons
-from distcache.touches import Uses
+from distcache.touches import NearbyFlows, Uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from distcache.config import Request, Settings, SharedConfig
-    from distcache.keys import Keyspace
+    from distcache.config import Request, Settings
     from distcache.near import NearCache
-    from distcache.op import Flow, Op
+    from distcache.op import Flow
     from distcache.smart.ops import SmartOps
     from distcache.smart.records import Dump, EntryInfo
 
@@ -37,7 +33,7 @@ class NearFound(Found):
     """The read, while it may become a copy."""
 
 
-class NearFlows(SmartFlows):
+class NearFlows(NearbyFlows["SmartOps"], SmartFlows):
     """The operations of one SmartCache object that has a near cache."""
 
     near: Near[Output]
@@ -47,19 +43,7 @@ class NearFlows(SmartFlows):
     ) -> None:
         super().__init__(request, settings, owner)
         self.near = Near(bounds, self.learner.saw_near, lock, counts=not settings.read_only)
-        self._sliding = False
         self._uses = Uses(self.near)
-
-    def _make_ops(self, config: SharedConfig, keyspace: Keyspace) -> SmartOps:
-        self.near.watch(tuple(part.entries for part in keyspace.partitions))
-        self._sliding = config.sliding
-        self._uses.forget()
-        return super()._make_ops(config, keyspace)
-
-    def counted(self) -> dict[str, int]:
-        """What this object did; near_hits are among the hits."""
-        near_hits = self.near.hits
-        return {**self.counts, "hits": self.counts["hits"] + near_hits, "near_hits": near_hits}
 
     # -- reading
 
@@ -111,12 +95,6 @@ class NearFlows(SmartFlows):
             flight = found.flight if isinstance(found, NearFound) else None
             self.near.complete(one, flight or Flight(), copy, self._life_s(found.left_ms))
         return output
-
-    def _life_s(self, left_ms: int | None) -> float:
-        """With sliding expiry, the second half of a life is for reads that the server sees in time."""
-        if left_ms is None:
-            return math.inf
-        return left_ms / (2000 if self._sliding else 1000)
 
     def has(self, key: str, content_hash: str = "") -> Flow[bool]:
         """Whether a get would hit; counts nothing."""
@@ -185,27 +163,7 @@ class NearFlows(SmartFlows):
         """Another than these operations has changed a key, or tried to."""
         self.near.forget(key_id(name))
 
-    # -- reporting the uses of copies
-
-    def flush(self) -> Flow[None]:
-        """Send the uses of copies, and what was learned; raises what went wrong, and keeps the uses."""
-        if not self.settings.read_only and (self._uses.some or self.learner.some):
-            yield from self.agreed(self._report)
-
-    def _report(self, ops: SmartOps) -> Flow[None]:
-        riders = [*self._uses.take(ops), *lessons(ops, self.learner.take())]
-        if riders:
-            merge((yield from self._carried(riders)))
-
-    def _riders(self, ops: SmartOps) -> list[Op[Any]]:
-        return [*super()._riders(ops), *self._uses.riders(ops)]
-
-    def _before_a_put(self, ops: SmartOps) -> Sequence[Op[Any]]:
-        """Else it would evict what was just used here, and the new output would get the old one's uses."""
-        return self._uses.ahead(ops)
-
-    def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
-        self._uses.rode(sent, results)
+    # -- what is asked of the server takes the uses of copies into account
 
     def dump(self) -> Flow[list[tuple[Dump, Output]]]:
         """Every entry whole, for saving."""

@@ -191,7 +191,7 @@ class SingleFlight:
         try:
             values = self.smart.put_values(call.name, output, *call.put, took_ms, call.ttl_seconds, "")
             stored = yield from self.smart.agreed(
-                lambda ops: self.smart.putting(ops, FlightOps(ops).put(call.wanted, lease, call.grace_ms or 0, values))
+                lambda ops: self.smart.changing(ops, FlightOps(ops).put(call.wanted, lease, call.grace_ms or 0, values))
             )
         except ValueTooLarge:  # its own caller gets it all the same
             yield from self.abandon(call, lease, stale=False)

@@ -44,10 +44,6 @@ class WholeCache(SharedFlows[SmartOps]):
         """What queues ahead of need, where that is wanted."""
         self.counts = dict.fromkeys(("hits", "misses", "writes", "corrupt"), 0)
 
-    def counted(self) -> dict[str, int]:
-        """What this object did."""
-        return self.counts
-
     def _make_ops(self, _config: SharedConfig, keyspace: Keyspace) -> SmartOps:
         return SmartOps(keyspace)
 
@@ -76,10 +72,12 @@ class WholeCache(SharedFlows[SmartOps]):
             return 0
         return (yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.tidy(part, CHUNK))))
 
-    def flush(self) -> Flow[None]:
-        """Send what was learned and not sent yet."""
-        if not self.settings.read_only and (pairs := self.learner.take()):
-            yield from self.agreed(lambda ops: together(Batch(lessons(ops, pairs))))
+    @property
+    def _keeps(self) -> bool:
+        return self.learner.some
+
+    def _kept(self, ops: SmartOps) -> list[Op[Any]]:
+        return lessons(ops, self.learner.take())
 
     def scan(self) -> Flow[list[str]]:
         """Every key that is there, each once."""
