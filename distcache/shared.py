@@ -73,6 +73,12 @@ class SharedFlows(Generic[O]):
                 self._ops = None
         raise Unavailable("the cache's shared config changes faster than it can be read; repeat the call")
 
+    def cleanup_expired(self) -> Flow[int]:
+        """Remove all that has expired; how many entries that were."""
+        if self.settings.read_only:
+            return 0
+        return (yield from self.agreed(lambda ops: self._removing(ops, lambda part: ops.tidy(part, CHUNK))))
+
     # -- what is kept back to ride along with a later call
 
     @property
@@ -109,6 +115,16 @@ class SharedFlows(Generic[O]):
         results = yield from self._carried([*before, op])
         changed: T = merge(results[-1:])[0]
         return changed
+
+    def _removing(self, ops: O, make: Callable[[Partition], Op[tuple[int, bool]]]) -> Flow[int]:
+        """Repeat in every partition a bounded step that removes entries; how many that were."""
+        yield from self._told(ops)
+        return (yield from until_done(ops.partitions, make))
+
+    def _told(self, ops: O) -> Flow[None]:
+        """Send ahead what the server should know before a change of many steps."""
+        if before := self._before_a_change(ops):
+            yield from self._carried(before)
 
     def _carried(self, sent: Sequence[Op[Any]], *, patient: bool = False) -> Flow[list[Any]]:
         """The results of a batch with riders in it; however it ends, `_rode` hears how they fared."""

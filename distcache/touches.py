@@ -148,7 +148,7 @@ class NearbyFlows(SharedFlows[O]):
         return [*self._uses.take(ops), *super()._kept(ops)]
 
     def _riders(self, ops: O) -> list[Op[Any]]:
-        return [*super()._riders(ops), *self._uses.riders(ops)]
+        return [*self._uses.riders(ops), *super()._riders(ops)]  # they may extend a life that the others end
 
     def _before_a_change(self, ops: O) -> Sequence[Op[Any]]:
         """Else it would evict what was just used here, or a new output would get the old one's uses."""

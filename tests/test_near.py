@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
 import time
@@ -234,6 +235,22 @@ def test_a_put_of_ones_own_does_not_evict_what_was_just_used_here(near, kind, mo
         else:
             kind.put(cache, str(number), "x")
         assert cache.get("old") == "x"
+
+
+def test_uses_arrive_before_what_is_over_the_bounds_or_expired_is_removed(near, kind, monkeypatch):
+    """They may extend its life."""
+    monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
+    cache = near(ttl_seconds=600, sliding=True, reconfigure=True)
+    kind.put(cache, "k", "x")
+    copied(cache, "k")
+    cache.get("k")
+    flows = cache.raw._flows
+    flows._tidied_at = flows._uses._sent_at = -math.inf
+    first, second = flows._riders(flows._ops)
+    assert (first.script.name, second.script.name.partition("_")[2]) == ("near_touches", "tidy")
+    flows._uses.rode([first], [])
+    cache.cleanup_expired()
+    assert not flows._uses.some
 
 
 def test_a_use_is_recency_in_the_entrys_own_partition(near, kind, monkeypatch):

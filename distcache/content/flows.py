@@ -152,12 +152,6 @@ class ContentFlows(SharedFlows[ContentOps]):
             yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.clear(part, CHUNK, one)))
         )
 
-    def cleanup_expired(self) -> Flow[int]:
-        """Remove all that has expired; how many entries that were."""
-        if self.settings.read_only:
-            return 0
-        return (yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.tidy(part, CHUNK))))
-
     def get_stats(self) -> Flow[dict[str, Any]]:
         """What the cache holds and what all its clients did."""
         yield from self.flush()

@@ -207,11 +207,6 @@ class NearContentFlows(NearbyFlows["ContentOps"], ContentFlows):
         finally:
             self.near.empty()
 
-    def cleanup_expired(self) -> Flow[int]:
-        """Remove all that has expired; a use that the server does not know of may have put that off."""
-        yield from self.flush()
-        return (yield from super().cleanup_expired())
-
 
 def flows_for(request: Request, settings: Settings, lock: Callable[[], Any], **named: Any) -> ContentFlows:
     """The operations of a ContentHashCache, with a near cache if its settings name one; `lock` makes a lock."""

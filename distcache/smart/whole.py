@@ -66,12 +66,6 @@ class WholeCache(SharedFlows[SmartOps]):
         self.learner.take()
         return (yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.clear(part, CHUNK))))
 
-    def cleanup_expired(self) -> Flow[int]:
-        """Remove all that has expired; how many entries that were."""
-        if self.settings.read_only:
-            return 0
-        return (yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.tidy(part, CHUNK))))
-
     @property
     def _keeps(self) -> bool:
         return self.learner.some
