@@ -116,6 +116,14 @@ class SharedFlows(Generic[O]):
         changed: T = merge(results[-1:])[0]
         return changed
 
+    def _changing_all(self, ops: O, changes: Sequence[Op[T]]) -> Flow[list[T]]:
+        """The same for any number of ops, as with `bulk`."""
+        before = self._before_a_change(ops)
+        if not before:
+            return (yield from bulk(changes))
+        results = yield from self._carried([*before, *changes[:CHUNK]], patient=len(changes) > CHUNK)
+        return merge(results[len(before) :]) + (yield from bulk(changes[CHUNK:]))
+
     def _removing(self, ops: O, make: Callable[[Partition], Op[tuple[int, bool]]]) -> Flow[int]:
         """Repeat in every partition a bounded step that removes entries; how many that were."""
         yield from self._told(ops)
@@ -134,13 +142,6 @@ class SharedFlows(Generic[O]):
         finally:
             self._rode(sent, results)
         return results
-
-    def _bulk_after(self, before: Sequence[Op[Any]], ops: Sequence[Op[T]]) -> Flow[list[T]]:
-        """What `bulk` returns; in its first round trip, ahead of the ops, these riders."""
-        if not before:
-            return (yield from bulk(ops))
-        results = yield from self._carried([*before, *ops[:CHUNK]], patient=len(ops) > CHUNK)
-        return merge(results[len(before) :]) + (yield from bulk(ops[CHUNK:]))
 
     def _reads(self, ops: Sequence[Op[T]]) -> Flow[list[T | None]]:
         """What `bulk` returns; but where errors are misses, a look-up that fails by itself is None, as on its own."""

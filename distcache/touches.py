@@ -151,7 +151,7 @@ class NearbyFlows(SharedFlows[O]):
         return [*self._uses.riders(ops), *super()._riders(ops)]  # they may extend a life that the others end
 
     def _before_a_change(self, ops: O) -> Sequence[Op[Any]]:
-        """Else it would evict what was just used here, or a new output would get the old one's uses."""
+        """Else it would evict what was just used here; what is replaced or removed would not get its uses."""
         return self._uses.ahead(ops)
 
     def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:

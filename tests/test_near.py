@@ -253,6 +253,21 @@ def test_uses_arrive_before_what_is_over_the_bounds_or_expired_is_removed(near, 
     assert not flows._uses.some
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_uses_of_what_one_removes_oneself_arrive_before(near, other, kind, monkeypatch, whole):
+    monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
+    cache = near(max_value_bytes=1000)
+    kind.put(cache, "k", "x")
+    copied(cache, "k")
+    for _ in range(5):
+        cache.get("k")
+    if whole:
+        cache.clear()
+    else:
+        kind.remove(cache, "k")
+    assert other.get_stats()[kind.hits] == cache.local_stats()["hits"]
+
+
 def test_a_use_is_recency_in_the_entrys_own_partition(near, kind, monkeypatch):
     monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
     cache = near(**{kind.bound: 64}, policy="lru", partitions=4, namespace="parts")

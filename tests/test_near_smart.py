@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pytest
 from near_kinds import copied, is_live, is_near, near_hits
 from servers import wait_until
 
 from distcache import AsyncSmartCache, SmartCache
+from distcache.errors import ValueTooLarge
 from distcache.executor import tracking
 
 
@@ -147,6 +149,45 @@ def test_what_is_computed_here_does_not_evict_what_was_just_used(near, twin, mon
         output = cache.get_or_compute(str(number), later if twin == "async" else now)
         assert (output, near_hits(cache)) == ("computed", before + 1)
         assert cache.get("old") == "x"
+
+
+REMOVALS = {
+    "invalidate": lambda cache: cache.invalidate("k"),
+    "dependency": lambda cache: cache.invalidate_by_dependency("header"),
+    "chain": lambda cache: cache.invalidate_by_dependency("header", transitive=True),
+    "too large": lambda cache: cache.put("k", "x" * 2000, "h"),
+    "clear": lambda cache: cache.clear(),
+}
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_uses_of_what_is_removed_here_have_saved_time(near, real, monkeypatch, removal):
+    monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
+    cache = near(max_value_bytes=1000, partitions=3, namespace="parts")
+    cache.put("k", "x", "h", ["header"], compile_time_ms=1000)
+    copied(cache, "k")
+    for _ in range(5):
+        cache.get("k")
+    with suppress(ValueTooLarge):
+        REMOVALS[removal](cache)
+    with SmartCache(url=real.url, namespace="parts", timeout_s=10.0, on_error="raise") as other:
+        assert other.get_stats()["seconds_saved"] == pytest.approx(cache.local_stats()["hits"])
+        assert "near cache" in str(other.get_recent_events())
+        assert other.get("k") is None
+
+
+def test_uses_here_make_a_dependent_worth_more(near, monkeypatch):
+    """What was invalidated is made anew in the order of its worth."""
+    monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
+    cache = near()
+    cache.put("used", "x", "h", ["header"], compile_time_ms=1000)
+    cache.put("dear", "x", "h", ["header"], compile_time_ms=100_000)
+    copied(cache, "used")
+    before = near_hits(cache)
+    while near_hits(cache) < before + 200:
+        cache.get("used")
+    worth = cache._settle(cache.raw._run(cache.raw._flows.invalidate_by_dependency("header"), {}))
+    assert worth["used"] > worth["dear"]
 
 
 def test_uses_of_an_output_are_not_counted_for_the_one_that_replaces_it(near, monkeypatch):

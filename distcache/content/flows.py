@@ -16,7 +16,7 @@ from distcache.content.records import Ambiguous, Found, Match, summary
 from distcache.errors import ConfigError, CorruptEntry, ServerError, Unavailable, ValueTooLarge
 from distcache.keys import KEY_ID_BYTES, Keyspace, raw, scope_id, unraw
 from distcache.op import Batch
-from distcache.shared import CHUNK, SharedFlows, bulk, merge, together, until_done
+from distcache.shared import CHUNK, SharedFlows, merge, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -135,9 +135,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         ]
         yield from self._refuse_too_large(wanted)
         prepared = [self._prepare(*item) for item in wanted]
-        results = yield from self.agreed(
-            lambda ops: self._bulk_after(self._before_a_change(ops), [make(ops) for make in prepared])
-        )
+        results = yield from self.agreed(lambda ops: self._changing_all(ops, [make(ops) for make in prepared]))
         self.counts["writes"] += len(results)
         return len(results)
 
@@ -148,9 +146,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         if self.settings.read_only:
             return 0
         one = scope_id(scope) if scope else steps.NOTHING
-        return (
-            yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.clear(part, CHUNK, one)))
-        )
+        return (yield from self.agreed(lambda ops: self._removing(ops, lambda part: ops.clear(part, CHUNK, one))))
 
     def get_stats(self) -> Flow[dict[str, Any]]:
         """What the cache holds and what all its clients did."""
@@ -190,7 +186,9 @@ class ContentFlows(SharedFlows[ContentOps]):
         sizes = [(place.text_bytes + len(data), place) for place, _signature, data in items]
         if refused := [(size, place) for size, place in sizes if size > most]:
             with suppress(Unavailable, ServerError):  # the caller's error is the value, whatever state the server is in
-                yield from self.agreed(lambda ops: bulk([ops.drop(place) for _size, place in refused]))
+                yield from self.agreed(
+                    lambda ops: self._changing_all(ops, [ops.drop(place) for _size, place in refused])
+                )
             raise ValueTooLarge(
                 f"text and signature have {max(size for size, _place in refused):,} bytes and the limit is {most:,}; "
                 "store a shorter text or raise max_value_bytes"
@@ -302,7 +300,7 @@ class ContentFlows(SharedFlows[ContentOps]):
 
     def _discard(self, found: Found) -> Flow[None]:
         if not self.settings.read_only:
-            yield from self.agreed(lambda ops: iter(ops.discard(found)))
+            yield from self.agreed(lambda ops: self.changing(ops, ops.discard(found)))
 
     # -- steps
 

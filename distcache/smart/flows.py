@@ -95,7 +95,7 @@ class SmartFlows(WholeCache):
         if self.settings.read_only:
             return False
         name = key_bytes(key)
-        dropped = yield from self.agreed(lambda ops: iter(ops.invalidate(name)))
+        dropped = yield from self.agreed(lambda ops: self.changing(ops, ops.invalidate(name)))
         return dropped > 0
 
     def has(self, key: str, content_hash: str = "") -> Flow[bool]:
@@ -173,9 +173,7 @@ class SmartFlows(WholeCache):
                 raise
         if not prepared:
             return 0
-        results = yield from self.agreed(
-            lambda ops: self._bulk_after(self._before_a_change(ops), [make(ops) for make in prepared])
-        )
+        results = yield from self.agreed(lambda ops: self._changing_all(ops, [make(ops) for make in prepared]))
         self.counts["writes"] += len(results)
         return len(results)
 
@@ -207,6 +205,7 @@ class SmartFlows(WholeCache):
                 prepared.append(self._prepare_mapping(key_bytes(item["key"]), item))
 
         def put(ops: SmartOps) -> Flow[int]:
+            yield from self._told(ops)
             results = yield from Batch([make(ops) for make in prepared], patient=True)
             return len(merge([result for result in results if not isinstance(result, ValueTooLarge)]))
 
@@ -314,7 +313,8 @@ class SmartFlows(WholeCache):
     def _refused(self, name: bytes) -> Flow[None]:
         """An older output does not survive a newer one over the limit."""
         with suppress(Unavailable, ServerError):  # the caller's error is the value, whatever state the server is in
-            yield from self.agreed(lambda ops: iter(ops.invalidate(name, "replaced by a value over the limit")))
+            why = "replaced by a value over the limit"
+            yield from self.agreed(lambda ops: self.changing(ops, ops.invalidate(name, why)))
 
     def changed(self, name: bytes) -> None:
         """Another than these operations has changed a key, or tried to."""
@@ -326,7 +326,9 @@ class SmartFlows(WholeCache):
         except CorruptEntry:
             self.counts["corrupt"] += 1
             if not self.settings.read_only:
-                yield from self.agreed(lambda ops: iter(ops.discard(name, found.content_hash, counted=counted)))
+                yield from self.agreed(
+                    lambda ops: self.changing(ops, ops.discard(name, found.content_hash, counted=counted))
+                )
         return None
 
 

@@ -142,7 +142,6 @@ class NearFlows(NearbyFlows["SmartOps"], SmartFlows):
 
     def clear(self) -> Flow[int]:
         """Remove all entries and all that was learned."""
-        yield from self.flush()  # what was learned from copies goes too
         try:
             return (yield from super().clear())
         finally:

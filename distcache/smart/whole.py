@@ -12,7 +12,7 @@ from distcache.config import MEGABYTE, SharedConfig
 from distcache.errors import CorruptEntry
 from distcache.keys import Keyspace, key_bytes, key_id, raw, unraw
 from distcache.op import Batch
-from distcache.shared import CHUNK, FIRST, SharedFlows, each, together, until_done
+from distcache.shared import CHUNK, FIRST, SharedFlows, each, together
 from distcache.smart import files
 from distcache.smart.learner import Learner, lessons_of
 from distcache.smart.ops import SmartOps
@@ -64,7 +64,7 @@ class WholeCache(SharedFlows[SmartOps]):
         if self.settings.read_only:
             return 0
         self.learner.take()
-        return (yield from self.agreed(lambda ops: until_done(ops.partitions, lambda part: ops.clear(part, CHUNK))))
+        return (yield from self.agreed(lambda ops: self._removing(ops, lambda part: ops.clear(part, CHUNK))))
 
     @property
     def _keeps(self) -> bool:
@@ -161,6 +161,7 @@ class WholeCache(SharedFlows[SmartOps]):
         in between has removed no link that the rest hangs on, and can start again. At last comes what was computed
         meanwhile from something that was still there.
         """
+        yield from self._told(ops)
         rounds, walked = [[root]], {root}
         while transitive and len(ops.partitions) > 1:
             steps = yield from together(self._dependents(ops, ops.partitions, rounds[-1], 0, transitive=True))
