@@ -22,7 +22,7 @@ TEXTS = st.one_of(st.lists(PIECES, max_size=12).map("".join), st.text(st.charact
 
 
 def finds(stem, text):
-    """Whether one range of the index leads from a stem to a text, as lua/include/content_find.lua searches."""
+    """Whether one range of the index leads from a stem to a text, as lua/include/content_search.lua searches."""
     upper = stem[:-1] + bytes((stem[-1] + 1,))
     packed = texts.index(SCOPE, raw(texts.normalize(text)))
     return [m for m in members(packed, b"I" * 16) if stem <= m < upper and len(m) - 17 >= len(stem)]

@@ -1,5 +1,5 @@
 """The rules of the house that a machine can check: the contract of the Lua files, the floors, the twins, the data
-model, the typed interface, and what the wheel holds."""
+model, the typed interface, the files that are named, and what the wheel holds."""
 
 from __future__ import annotations
 
@@ -416,6 +416,27 @@ def test_the_data_model_describes_every_key():
     described = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     assert described >= names
     assert not described - names, "the page describes keys that do not exist"
+
+
+# paths
+
+FOLDERS = ("benchmarks", "distcache", "docs", "examples", "lua", "tests")
+FILES = {
+    *(path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")),
+    *(path.name for path in ROOT.glob("*.*")),
+}
+NAMED = re.compile(r"(?<![\w./*{}<>-])((?:[\w.-]+/)*[\w-]+\.(?:py|lua|md))\b")
+INVENTED = {"lua/smart_rename.lua"}
+"""The example of CONTRIBUTING.md."""
+
+
+@pytest.mark.parametrize("name", sorted(name for name in FILES if name.endswith((".py", ".lua", ".md"))))
+def test_a_file_that_is_named_exists(name):
+    """By its path from the top, or the end of it; the tests of caches name files of their users by themselves."""
+    named = set(NAMED.findall((ROOT / name).read_text(encoding="utf-8"))) - INVENTED
+    if name.startswith("tests/"):
+        named = {one for one in named if one.startswith(tuple(f"{folder}/" for folder in FOLDERS))}
+    assert not {one for one in named if not any(f"/{path}".endswith(f"/{one}") for path in FILES)}
 
 
 # types

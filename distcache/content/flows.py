@@ -268,7 +268,7 @@ class ContentFlows(SharedFlows[ContentOps]):
         return (yield from self._reads([self._look(ops, query, steps.WHOLE, self._proof) for query in queries]))
 
     def _chosen(self, answers: list[Answer]) -> Answer:
-        """What lua/include/content_find.lua decides in one partition, for the best of each."""
+        """What lua/include/content_search.lua decides in one partition, for the best of each."""
         found = [answer for answer in answers if isinstance(answer, Found)]
         differ = len(found) < sum(answer is not None for answer in answers) or len({one.digest for one in found}) > 1
         if differ and self._ambiguous == "miss":
