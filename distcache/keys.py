@@ -36,13 +36,13 @@ class Partition:
         name = self.tag.__add__
 
         self.state = name(b"state")
-        """hash: the shared config, the clocks of the policy and the counters."""
+        """hash: the shared config, and the counters that change rarely."""
         self.entries = name(b"e:")
         """prefix; hash per entry: what is stored, immutable between writes."""
         self.score = name(b"score")
         """zset: entry id -> eviction priority; its members are the entries that count."""
         self.usage = name(b"usage")
-        """hash: entry id -> use count, last use, size, cost, frequency, deadline."""
+        """hash: entry id -> use count, last use, size, cost, frequency, deadline; `*` -> what scripts change."""
         self.deadline = name(b"deadline")
         """zset: entry id -> time of expiry (ms), for entries that expire."""
         self.ghost = name(b"ghost")
