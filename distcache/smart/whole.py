@@ -89,12 +89,7 @@ class WholeCache(SharedFlows[SmartOps]):
             return {(row.key, row.content_hash): row for row in found}
 
         yield from self.agreed(
-            lambda ops: each(
-                ops.partitions,
-                lambda p, c: ops.dump(p, c, 50),
-                rows.update,
-                lambda ds: {(d.key, d.content_hash): d for d in ds},
-            )
+            lambda ops: each(ops.partitions, lambda p, c: ops.dump(p, c, 50), rows.update, by_version)
         )
         decoded = []
         for row in rows.values():
