@@ -120,13 +120,19 @@ def compare(
     rounds: int,
     calls: int,
     per: int = 1,
+    right: Callable[[Any], bool],
 ) -> Row:
-    """Alternate rounds of `call` and of the baseline; `per`: how many items one call handles."""
+    """Alternate rounds of `call` and of the baseline; `per`: how many items one call handles.
+
+    `right`: whether a result of `call` is what is to be timed; asked before and after each round.
+    """
     pairs = []
     few = _few(_round(call, 1), calls, per)
+    _check(name, right, call())
     for _ in range(rounds):
         base, ours = _round(baseline[1], calls), _round(call, few) / per
         pairs.append((ours, base))
+        _check(name, right, call())
     return row_of(name, baseline[0], pairs)
 
 
@@ -138,13 +144,16 @@ async def compare_async(
     rounds: int,
     calls: int,
     per: int = 1,
+    right: Callable[[Any], bool],
 ) -> Row:
     """The same with awaited calls, one after the other."""
     pairs = []
     few = _few(await _round_async(call, 1), calls, per)
+    _check(name, right, await call())
     for _ in range(rounds):
         base, ours = await _round_async(baseline[1], calls), await _round_async(call, few) / per
         pairs.append((ours, base))
+        _check(name, right, await call())
     return row_of(name, baseline[0], pairs)
 
 
@@ -182,6 +191,11 @@ def row_of(name: str, baseline: str, pairs: list[tuple[float, float]]) -> Row:
     """Out of the seconds a call of each round: (ours, the baseline's)."""
     ratio = statistics.median(ours / base for ours, base in pairs)
     return Row(name, statistics.median(ours for ours, _ in pairs) * 1e6, ratio, baseline)
+
+
+def _check(name: str, right: Callable[[Any], bool], found: Any) -> None:
+    if not right(found):
+        raise AssertionError(f"{name} is something else: it returned {str(found)[:200]}")
 
 
 def _few(seconds: float, calls: int, per: int) -> int:

@@ -2,14 +2,15 @@
 
 python benchmarks/latency.py [--quick] [--tcp] [--json FILE]
 
-On an embedded server, which writes what it holds to disk; --tcp: over loopback, on a server that does not.
+On an embedded server, which writes what it holds to disk; --tcp: over loopback, on a server that does not. What is
+called a hit is one, before and after each round of calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 import redis.asyncio
@@ -29,43 +30,80 @@ KEYS = [f"src/package/module_{i}.py" for i in range(1000)]
 TEXTS = [f"Thought {i}: {TEXT}" for i in range(1000)]
 GET, SET, READ_TEXT, WRITE_TEXT = "GET", "SET", "GET (signature)", "SET (signature)"
 
-Case = tuple[str, str, "Callable[[Any], Any]", int]
+
+class Case(NamedTuple):
+    """One operation: its name, its baseline, and how to call it on a cache.
+
+    right: whether a result is what the name says; it is asked of calls between those that are timed. per: items that a
+    call handles.
+    """
+
+    name: str
+    baseline: str
+    call: Callable[[Any], Any]
+    right: Callable[[Any], bool]
+    per: int = 1
+
+
+def anything(_found: Any) -> bool:
+    """Whatever it is."""
+    return True
+
+
+def some(found: Any) -> bool:
+    """A hit."""
+    return found is not None
+
+
+def nothing(found: Any) -> bool:
+    """A miss."""
+    return found is None
+
+
+def is_(wanted: Any) -> Callable[[Any], bool]:
+    """Just this."""
+    return lambda found: bool(found == wanted)
+
+
+def all_of(count: int) -> Callable[[Any], bool]:
+    """So many."""
+    return lambda found: len(found) == count
 
 
 def smart_cases(serial: count[int]) -> list[Case]:
-    """Operation, baseline, how to call it on a cache, items a call handles."""
+    """Every operation of a SmartCache."""
     one = KEYS[7]
 
     def new() -> str:
         return f"new/{next(serial)}.py"
 
     return [
-        ("get, hit", GET, lambda c: c.get(one), 1),
-        ("get, hit, hash checked", GET, lambda c: c.get(one, "hash"), 1),
-        ("get, miss", GET, lambda c: c.get("absent"), 1),
-        ("get, other hash", GET, lambda c: c.get(one, "another"), 1),
-        ("get_many(100), a key", GET, lambda c: c.get_many(KEYS[:100]), 100),
-        ("has", GET, lambda c: c.has(one), 1),
-        ("inspect", GET, lambda c: c.inspect(one), 1),
-        ("get_history", GET, lambda c: c.get_history(one), 1),
-        ("get_predicted_next", GET, lambda c: c.get_predicted_next(one), 1),
-        ("put, replacing", SET, lambda c: c.put(one, OUTPUT, "hash"), 1),
-        ("put, replacing, 10 dependencies", SET, lambda c: c.put(one, OUTPUT, "hash", KEYS[10:20]), 1),
-        ("put, evicting", SET, lambda c: c.put(new(), OUTPUT, "hash"), 1),
-        ("put_many(100), a key", SET, lambda c: c.put_many([_item(key) for key in KEYS[:100]]), 100),
-        ("touch", SET, lambda c: c.touch(one), 1),
-        ("invalidate, absent", SET, lambda c: c.invalidate("absent"), 1),
-        ("invalidate_by_dependency, none", SET, lambda c: c.invalidate_by_dependency("absent"), 1),
-        ("get_stats", GET, lambda c: c.get_stats(), 1),
-        ("get_recent_events(100), an event", GET, lambda c: c.get_recent_events(100), 100),
-        ("get_hot_entries, 1,000 entries", GET, lambda c: c.get_hot_entries(), 1),
-        ("keys, 1,000 entries, a key", GET, _keys, 1000),
-        ("get_or_compute, hit", GET, lambda c: c.get_or_compute(one, lambda: OUTPUT), 1),
-        ("warmup_unit, cached already", SET, lambda c: c.warmup_unit(one, "source", "hash"), 1),
-        ("queue_stats", GET, lambda c: c.queue_stats(), 1),
-        ("workers", GET, lambda c: c.workers(), 1),
-        ("cleanup_expired", GET, lambda c: c.cleanup_expired(), 1),
-        ("flush", GET, lambda c: c.flush(), 1),
+        Case("get, hit", GET, lambda c: c.get(one), is_(OUTPUT)),
+        Case("get, hit, hash checked", GET, lambda c: c.get(one, "hash"), is_(OUTPUT)),
+        Case("get, miss", GET, lambda c: c.get("absent"), nothing),
+        Case("get, other hash", GET, lambda c: c.get(one, "another"), nothing),
+        Case("get_many(100), a key", GET, lambda c: c.get_many(KEYS[:100]), all_of(100), 100),
+        Case("has", GET, lambda c: c.has(one), is_(True)),
+        Case("inspect", GET, lambda c: c.inspect(one), some),
+        Case("get_history", GET, lambda c: c.get_history(one), bool),
+        Case("get_predicted_next", GET, lambda c: c.get_predicted_next(one), anything),
+        Case("put, replacing", SET, lambda c: c.put(one, OUTPUT, "hash"), is_(True)),
+        Case("put, replacing, 10 dependencies", SET, lambda c: c.put(one, OUTPUT, "hash", KEYS[10:20]), is_(True)),
+        Case("put, evicting", SET, lambda c: c.put(new(), OUTPUT, "hash"), is_(True)),
+        Case("put_many(100), a key", SET, lambda c: c.put_many([_item(key) for key in KEYS[:100]]), is_(100), 100),
+        Case("touch", SET, lambda c: c.touch(one), is_(True)),
+        Case("invalidate, absent", SET, lambda c: c.invalidate("absent"), is_(False)),
+        Case("invalidate_by_dependency, none", SET, lambda c: c.invalidate_by_dependency("absent"), is_([])),
+        Case("get_stats", GET, lambda c: c.get_stats(), anything),
+        Case("get_recent_events(100), an event", GET, lambda c: c.get_recent_events(100), all_of(100), 100),
+        Case("get_hot_entries, 1,000 entries", GET, lambda c: c.get_hot_entries(), bool),
+        Case("keys, 1,000 entries, a key", GET, _keys, all_of(1000), 1000),
+        Case("get_or_compute, hit", GET, lambda c: c.get_or_compute(one, lambda: "computed"), is_(OUTPUT)),
+        Case("warmup_unit, cached already", SET, lambda c: c.warmup_unit(one, "source", "hash"), is_(False)),
+        Case("queue_stats", GET, lambda c: c.queue_stats(), anything),
+        Case("workers", GET, lambda c: c.workers(), anything),
+        Case("cleanup_expired", GET, lambda c: c.cleanup_expired(), anything),
+        Case("flush", GET, lambda c: c.flush(), anything),
     ]
 
 
@@ -73,21 +111,27 @@ def content_cases(serial: count[int]) -> list[Case]:
     """The same for a ContentHashCache."""
     text, spaced, cut = TEXTS[7], f"Thought 7:  {SPACED}", TEXTS[7][:300]
     return [
-        ("get, exact", READ_TEXT, lambda c: c.get(text), 1),
-        ("get, normalized", READ_TEXT, lambda c: c.get(spaced), 1),
-        ("get, miss", READ_TEXT, lambda c: c.get("absent"), 1),
-        ("get_with_prefix_match, prefix", READ_TEXT, lambda c: c.get_with_prefix_match(cut), 1),
-        ("lookup, exact", READ_TEXT, lambda c: c.lookup(text), 1),
-        ("lookup, prefix", READ_TEXT, lambda c: c.lookup(cut, prefix=True), 1),
-        ("get_many(100), a text", READ_TEXT, lambda c: c.get_many(TEXTS[:100]), 100),
-        ("get_key", READ_TEXT, lambda c: c.get_key("tool-call-7"), 1),
-        ("lookup_key", READ_TEXT, lambda c: c.lookup_key("tool-call-7"), 1),
-        ("set, replacing", WRITE_TEXT, lambda c: c.set(text, SIGNATURE), 1),
-        ("set, evicting", WRITE_TEXT, lambda c: c.set(f"{next(serial)} {TEXT}", SIGNATURE), 1),
-        ("set_many(100), a text", WRITE_TEXT, lambda c: c.set_many([(t, SIGNATURE) for t in TEXTS[:100]]), 100),
-        ("set_key", WRITE_TEXT, lambda c: c.set_key("tool-call-7", SIGNATURE), 1),
-        ("cleanup_expired", READ_TEXT, lambda c: c.cleanup_expired(), 1),
-        ("get_stats", READ_TEXT, lambda c: c.get_stats(), 1),
+        Case("get, exact", READ_TEXT, lambda c: c.get(text), is_(SIGNATURE)),
+        Case("get, normalized", READ_TEXT, lambda c: c.get(spaced), is_(SIGNATURE)),
+        Case("get, miss", READ_TEXT, lambda c: c.get("absent"), nothing),
+        Case("get_with_prefix_match, prefix", READ_TEXT, lambda c: c.get_with_prefix_match(cut), is_(SIGNATURE)),
+        Case("lookup, exact", READ_TEXT, lambda c: c.lookup(text), some),
+        Case("lookup, prefix", READ_TEXT, lambda c: c.lookup(cut, prefix=True), some),
+        Case("get_many(100), a text", READ_TEXT, lambda c: c.get_many(TEXTS[:100]), all_of(100), 100),
+        Case("get_key", READ_TEXT, lambda c: c.get_key("tool-call-7"), is_(SIGNATURE)),
+        Case("lookup_key", READ_TEXT, lambda c: c.lookup_key("tool-call-7"), some),
+        Case("set, replacing", WRITE_TEXT, lambda c: c.set(text, SIGNATURE), is_(True)),
+        Case("set, evicting", WRITE_TEXT, lambda c: c.set(f"{next(serial)} {TEXT}", SIGNATURE), is_(True)),
+        Case(
+            "set_many(100), a text",
+            WRITE_TEXT,
+            lambda c: c.set_many([(t, SIGNATURE) for t in TEXTS[:100]]),
+            is_(100),
+            100,
+        ),
+        Case("set_key", WRITE_TEXT, lambda c: c.set_key("tool-call-7", SIGNATURE), is_(True)),
+        Case("cleanup_expired", READ_TEXT, lambda c: c.cleanup_expired(), anything),
+        Case("get_stats", READ_TEXT, lambda c: c.get_stats(), anything),
     ]
 
 
@@ -119,8 +163,10 @@ def fill(url: str, client: redis.Redis) -> None:
     client.set("baseline", OUTPUT)
     client.set("signature", SIGNATURE)
     with SmartCache(url=url, max_entries=1000, on_error="raise", timeout_s=5) as cache:
+        cache.clear()
         cache.put_many([_item(key) for key in KEYS])
-    with ContentHashCache(1000, url=url, on_error="raise", timeout_s=5) as texts:
+    with ContentHashCache(1001, url=url, on_error="raise", timeout_s=5) as texts:
+        texts.clear()
         texts.set_many([(text, SIGNATURE) for text in TEXTS])
         texts.set_key("tool-call-7", SIGNATURE)
 
@@ -132,7 +178,7 @@ def sync_rows(url: str, rounds: int, calls: int) -> list[Row]:
     for label, kind, cases in _caches(SmartCache, ContentHashCache):
         fill(url, client)
         with kind(url=url, on_error="raise", timeout_s=5) as cache:
-            for name, base, call, per in cases:
+            for name, base, call, right, per in cases:
                 row = compare(
                     f"{label}.{name}",
                     lambda call=call: call(cache),  # type: ignore[misc] # bound now
@@ -140,6 +186,7 @@ def sync_rows(url: str, rounds: int, calls: int) -> list[Row]:
                     rounds=rounds,
                     calls=calls,
                     per=per,
+                    right=right,
                 )
                 rows.append(row)
     client.close()
@@ -152,7 +199,7 @@ async def async_rows(url: str, rounds: int, calls: int) -> list[Row]:
     client = redis.asyncio.Redis.from_url(url)
     for label, kind, cases in _caches(AsyncSmartCache, AsyncContentHashCache):
         async with kind(url=url, on_error="raise", timeout_s=5) as cache:
-            for name, base, call, per in cases:
+            for name, base, call, right, per in cases:
                 row = await compare_async(
                     f"{label}.{name}",
                     lambda call=call: call(cache),  # type: ignore[misc] # bound now
@@ -160,6 +207,7 @@ async def async_rows(url: str, rounds: int, calls: int) -> list[Row]:
                     rounds=rounds,
                     calls=calls,
                     per=per,
+                    right=right,
                 )
                 rows.append(row)
     await client.aclose()
