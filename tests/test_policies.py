@@ -2,123 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
+import math
 import random
-from itertools import islice
-from pathlib import Path
+from dataclasses import replace
 
 import packed
 import pytest
 from conftest import smart_on
+from replayed import PART, RECORDED, SHAPES, Wire, bounds_of, evictions, replay, requests_of, state, usages
 from servers import binaries
 
-from distcache.codec import pack
 from distcache.config import POLICIES
 from distcache.keys import Keyspace, key_id
-from distcache.op import Row
 from distcache.policies import MODELS
 from distcache.shared import RESCORE
-from distcache.smart.ops import GET, PUT, SmartOps
 
-TRACES = Path(__file__).parents[2] / "shared" / "traces"
-REQUESTS = 1500
-SPACE = Keyspace("smart", 1)
-PART = SPACE.partitions[0]
-META = pack(((), "", (0, 0), ""))
-
-
-def zipf(chance):
-    weights = [1 / (rank + 1) for rank in range(400)]
-    return chance.choices(range(400), weights, k=REQUESTS)
-
-
-def scans(chance):
-    """What is popular, and now and then a walk through keys that never come again."""
-    keys, fresh = [], 1000
-    while len(keys) < REQUESTS:
-        keys += chance.choices(range(60), [1 / (rank + 1) for rank in range(60)], k=150)
-        keys += range(fresh, fresh + 80)
-        fresh += 80
-    return keys[:REQUESTS]
-
-
-def loops(chance):
-    """A loop that is larger than the cache, then another."""
-    return [number % 90 if number < REQUESTS / 2 else 200 + number % 45 for number in range(REQUESTS)]
-
-
-def made(keys):
-    """The same key has the same size and cost."""
-    return [(b"%d" % key, 1000 + key * 7919 % 50_000, 1.0 + key * 104_729 % 3000) for key in keys]
-
-
-def recorded(name):
-    """The beginning of a real trace: key, or key, size, cost and time."""
-    rows = []
-    with gzip.open(TRACES / f"{name}.gz", "rt") as lines:
-        for line in islice(lines, REQUESTS):
-            key, size, cost = (*line.split(), "1", "1")[:3]
-            rows.append((key.encode(), int(size), float(cost)))
-    return rows
-
-
-WORKLOADS = {shape.__name__: lambda shape=shape: made(shape(random.Random(5))) for shape in (zipf, scans, loops)}
-if TRACES.is_dir():
-    names = ("lirs_ps", "lirs_multi3", "cache2k_web12", "ci_redis")
-    WORKLOADS |= {name: lambda name=name: recorded(name) for name in names}
-
-
-class Wire:
-    """Sends ops in bulk, as no client would: the model says beforehand which misses are to be answered by a put."""
-
-    def __init__(self, backend):
-        self.client = backend.client
-        self.ops = SmartOps(SPACE)
-        self._shas = {script: self.client.script_load(script.text) for script in (GET, PUT)}
-
-    def get(self, key):
-        return self.ops.get(key, b"")
-
-    def put(self, key, size, cost):
-        rest = {"meta": META, "record": b"", "dependencies": (), "ttl_ms": None}
-        return self.ops.put(key, b"h", b"x", size=size, cost=cost, **rest)
-
-    def send(self, ops):
-        replies = []
-        for start in range(0, len(ops), 500):
-            pipe = self.client.pipeline(transaction=False)
-            for op in ops[start : start + 500]:
-                pipe.evalsha(self._shas[op.script], len(op.script.keys), *op.values)
-            found = pipe.execute()
-            replies += [reply[0] if type(op) is Row else reply for op, reply in zip(ops[start:], found, strict=False)]
-        return replies
-
-
-def evictions(backend):
-    """Keys in the order of their eviction, from the events."""
-    return [key_id(fields[b"EVICT"]) for _stamp, fields in backend.client.xrange(PART.events)]
-
-
-def replay(model, requests, chance):
-    """What the model says: the calls, which gets hit, which keys go."""
-    calls, hits, gone = [], [], []
-    for number, (key, size, cost) in enumerate(requests):
-        now_s = number * 1e-6
-        hit = model.get(key_id(key), now_s)
-        calls.append((key,))
-        hits.append(hit)
-        # Mostly a put follows a miss and nothing else does; but a value may be replaced, and a miss stay unanswered.
-        if chance.random() < (0.02 if hit else 0.98):
-            gone += model.put(key_id(key), size, cost, now_s)
-            calls.append((key, size, cost))
-    return calls, hits, gone
-
-
-def bounds_of(requests, bounded_by):
-    sizes = {key: size for key, size, _cost in requests}
-    if bounded_by == "entries":
-        return max(2, len(sizes) // 10), 2**40
-    return 2**30, sum(sizes.values()) // 10
+MOST, MOST_LONG = 500, 10_000
+"""Requests of a real trace."""
 
 
 @pytest.fixture
@@ -129,15 +29,15 @@ def twin():
 
 # One server for most of it: they do the same.
 *OTHERS, ONE = sorted(binaries())
-CASES = [(ONE, workload, "entries") for workload in WORKLOADS]
-CASES += [(ONE, workload, "bytes") for workload in ("zipf", "ci_redis") if workload in WORKLOADS]
+CASES = [(ONE, workload, "entries") for workload in (*SHAPES, *RECORDED)]
+CASES += [(ONE, workload, "bytes") for workload in ("zipf", "ci_redis")]
 CASES += [(other, "scans", "entries") for other in OTHERS]
 
 
 @pytest.mark.parametrize(("real", "workload", "bounded_by"), CASES, indirect=["real"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_lua_and_model_agree(real, opener, tmp_path, policy, workload, bounded_by):
-    requests = WORKLOADS[workload]()
+def test_lua_and_model_agree(real, opener, tmp_path, policy, workload, bounded_by, request):
+    requests = requests_of(workload, MOST_LONG if request.config.getoption("--long") else MOST)
     entries, size = bounds_of(requests, bounded_by)
     options = {"policy": policy, "events": ["EVICT"], "event_cap": 10**6, "history": 0}
     smart_on(real, opener, tmp_path)(max_entries=entries, max_size_mb=size / 2**20, **options)
@@ -150,6 +50,14 @@ def test_lua_and_model_agree(real, opener, tmp_path, policy, workload, bounded_b
     assert len(gone) > 50
     held = dict(real.client.zrange(PART.score, 0, -1, withscores=True))
     assert held.keys() == model.entries.keys()
+    assert {one: u.count for one, u in usages(real).items()} == {
+        one: entry.hits for one, entry in model.entries.items()
+    }
+    if policy == "lru":
+        assert sorted(held, key=held.get) == sorted(held, key=lambda one: model.entries[one].score)
+    if policy == "gdsf":
+        assert float(state(real)["r"]) == model._floor > 0
+        assert held == {one: entry.score for one, entry in model.entries.items()}
     if isinstance(model, MODELS["adaptive"]):
         now = state(real)
         wanted = {"t": model.t, "r": model.r, "rate": model.learned, "p1": model.p1}
@@ -162,15 +70,6 @@ def test_each_policy_has_its_model():
     assert set(MODELS) == set(POLICIES)
 
 
-def usages(backend):
-    return packed.usages(backend.client.hgetall(PART.usage))
-
-
-def state(backend):
-    agreed = {name.decode(): value.decode() for name, value in backend.client.hgetall(PART.state).items()}
-    return agreed | packed.parse_state(backend.client.hget(PART.usage, packed.STATE))
-
-
 def filled(backend, smart, policy):
     """A cache of 700 entries, the last of them used more than once."""
     cache = smart(max_entries=700, policy=policy, events=["EVICT"], history=0)
@@ -181,11 +80,32 @@ def filled(backend, smart, policy):
 
 
 SCORES = {
-    "lru": lambda u, _state: u.last * 1000,
-    "lru_freq": lambda u, _state: 0.3 * u.count + 0.001 * u.last / 1000,
-    "gdsf": lambda u, state: float(state["r"]) + (u.count + 1) * u.cost / u.size,
-    "windowed": lambda u, _state: u.f,
+    "lru": lambda u, _state, _recency: u.last * 1000,
+    "lru_freq": lambda u, _state, _recency: 0.3 * u.count + 0.001 * u.last / 1000,
+    "gdsf": lambda u, state, _recency: float(state["r"]) + (u.count + 1) * u.cost / u.size,
+    "windowed": lambda u, _state, _recency: u.f,
+    "adaptive": lambda u, _state, recency: u.f + recency,
+    "cost": lambda u, _state, recency: u.f + recency + math.log2(u.cost / u.size),
 }
+"""Of an entry that is scored anew, by what is known of its use; `recency` takes the place of R."""
+
+
+def aged(backend):
+    """The popular were used in the last ten seconds, others before, and the next victim a quarter of an hour ago."""
+    least = backend.client.zrange(PART.score, 0, 0)[0]
+    popular, now_ms = {key_id(b"%d" % number) for number in range(600, 700)}, now_of(backend)
+    ages = random.Random(3)
+    used = {}
+    for one, u in usages(backend).items():
+        age = 900_000 if one == least else ages.randrange(10_000) if one in popular else ages.randrange(20_000, 800_000)
+        used[one] = replace(u, last=now_ms - age)
+    backend.client.hset(PART.usage, mapping={one: u.packed() for one, u in used.items()})
+    return used, least
+
+
+def now_of(backend):
+    seconds, us = backend.client.time()
+    return seconds * 1000 + us // 1000
 
 
 CHANGES = [(ONE, before, after) for before in POLICIES for after in POLICIES if before != after]
@@ -195,14 +115,25 @@ CHANGES = [(ONE, before, after) for before in POLICIES for after in POLICIES if 
 def test_every_entry_is_scored_anew(real, opener, tmp_path, before, after):
     smart = smart_on(real, opener, tmp_path)
     _cache, wire = filled(real, smart, before)
+    (counted, least), began_ms = aged(real), now_of(real)
     smart(max_entries=700, policy=after, reconfigure=True)
-    now = state(real)
+    now, ended_ms = state(real), now_of(real)
     assert (now["policy"], now["scored"]) == (after, after)
     scores, used = dict(real.client.zrange(PART.score, 0, -1, withscores=True)), usages(real)
-    if after in SCORES:
-        assert scores == pytest.approx({one: SCORES[after](u, now) for one, u in used.items()}, rel=1e-12)
+    span_ms = float(now["span_ms"])
+    assert 900_000 <= span_ms <= ended_ms - (began_ms - 900_000 - 10_000), "since the last use of the least"
+    assert float(now["rate"]) == getattr(MODELS[after], "learned", 0)
+    for one, u in used.items():
+        keeps = hasattr(MODELS[before], "life")
+        f = counted[one].f if keeps else float(now["t"]) + math.log2(1 + u.count)
+        assert u == replace(counted[one], mark="-", f=pytest.approx(f, abs=1e-9))
+        # The clock stood somewhere between: the older, the further behind R.
+        behind = [float(now["rate"]) * min(1, (ms - u.last) / span_ms) for ms in (ended_ms, began_ms)]
+        low, high = (SCORES[after](u, now, float(now["r"]) - one) for one in behind)
+        assert low - 1e-6 - abs(low) * 1e-12 <= scores[one] <= high + 1e-6 + abs(high) * 1e-12, (low, scores[one], high)
+    assert scores.keys() == used.keys()
     wire.send([wire.put(b"new %d" % number, 1000, 10) for number in range(100)])
-    popular = {key_id(b"%d" % number) for number in range(600, 700)}
+    popular = {key_id(b"%d" % number) for number in range(600, 700)} - {least}
     assert len(evictions(real)) == 100
     assert popular.isdisjoint(evictions(real)), "what was used stays"
 
