@@ -417,3 +417,181 @@ def test_no_order_hands_out_an_older_state_after_a_newer(clock, request):
             raise
         handed_out += meetings.handed_out
     assert handed_out > 2000
+
+
+# every order, of a key with versions
+
+HASHES = ["h0", "h1", "h2"]
+
+
+@dataclass
+class Server:
+    """What a key has: its latest output, and at most one older version of it. An output is the number of its put."""
+
+    latest: tuple[str, int] | None = None
+    older: tuple[str, int] | None = None
+    changed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(["", *HASHES], 0))
+    """By the hash that is asked for: the last change of what is answered."""
+
+    def answer(self, wanted: str) -> tuple[str, int, bytes] | None:
+        """Hash, output, and the id of its hash if it is not the latest."""
+        if self.latest and wanted in ("", self.latest[0]):
+            return *self.latest, b""
+        if self.older and wanted == self.older[0]:
+            return *self.older, older_id(wanted)
+        return None
+
+    def answers(self) -> dict[str, tuple[str, int] | None]:
+        return {wanted: (self.answer(wanted) or (None,))[:2] for wanted in self.changed}
+
+
+def older_id(content_hash: str) -> bytes:
+    return content_hash.encode() * 4
+
+
+@dataclass
+class Knowing:
+    """One that does one thing at a time. seen: by key and hash asked for, the newest change that it knows of."""
+
+    seen: dict[tuple[str, str], int] = field(default_factory=dict)
+    busy: Asking | None = None
+
+    def learns(self, key: str, wanted: str, number: int) -> None:
+        self.seen[key, wanted] = max(number, self.knows(key, wanted))
+
+    def knows(self, key: str, wanted: str) -> int:
+        return self.seen.get((key, wanted), 0)
+
+
+@dataclass
+class Asking:
+    key: str
+    wanted: str
+    flight: Flight | None
+    """None: it only looks whether there is one, as `has` does."""
+    executed: bool = False
+    found: tuple[str, int, bytes] | None = None
+    changed: int = 0
+
+
+@dataclass
+class Changing:
+    key: str
+    executed: bool = True
+    numbers: dict[str, int] = field(default_factory=dict)
+
+
+class Versions(Meetings):
+    """The same, of keys that keep an older version besides: both have a hash, and each version its own copy."""
+
+    def __init__(self, clock: Clock, random: Random) -> None:
+        super().__init__(clock, random)
+        self.keys = {key: Server() for key in KEYS}
+        self.number = 0
+        self.readers = [Knowing(), Knowing(), Knowing()]
+
+    def change(self, keys: list[str]) -> int:
+        self.number += 1
+        names = []
+        for key in keys:
+            server, before = self.keys[key], self.keys[key].answers()
+            names += self.change_one(key, server, lost=len(keys) > 1)
+            for wanted, answer in server.answers().items():
+                if answer != before[wanted]:
+                    server.changed[wanted] = self.number
+        if self.tracked:
+            self.mail.append(("changed", None if len(keys) > 1 else names))
+        return self.number
+
+    def change_one(self, key: str, server: Server, *, lost: bool) -> list[bytes]:
+        """A put mostly; else it is invalidated, or one of the two is evicted. The names that are reported."""
+        id_ = one(key)
+        touched = [id_, id_ + older_id(server.older[0])] if server.older else [id_]
+        choice = 0.0 if lost else self.random.random()
+        if choice < 0.15:
+            server.latest = server.older = None
+        elif choice < 0.25:
+            server.latest, touched = None, [id_]
+        elif choice < 0.35:
+            server.older, touched = None, touched[1:]
+        else:
+            content_hash = self.random.choice(HASHES)
+            if server.latest and server.latest[0] != content_hash:
+                server.older = server.latest
+                touched.append(id_ + older_id(server.older[0]))
+            elif server.older and server.older[0] == content_hash:
+                server.older = None
+            server.latest = content_hash, self.number
+        return [PART.entry(name) for name in dict.fromkeys(touched)]
+
+    def proceed(self, reader: Knowing, key: str) -> None:
+        busy = reader.busy
+        if busy is None:
+            self.begin(reader, key)
+        elif not busy.executed:
+            server = self.keys[busy.key]
+            busy.executed, busy.found = True, server.answer(busy.wanted)
+            busy.changed = server.changed[busy.wanted]
+        else:
+            self.land(reader, busy)
+
+    def begin(self, reader: Knowing, key: str) -> None:
+        wanted = self.random.choice(["", "", *HASHES])
+        output = self.near.get(key, wanted) if self.random.random() < 0.7 else None
+        if output is None:
+            looks = self.random.random() < 0.2
+            reader.busy = Asking(key, wanted, None if looks else self.near.begin(one(key)))
+            return
+        self.handed_out += 1
+        content_hash, number = output.split()
+        assert wanted in ("", content_hash)
+        for asked in {wanted, content_hash}:
+            assert int(number) >= reader.knows(key, asked), f"older after newer, asked for {wanted!r}"
+        if self.tracked and not self.mail:
+            answer = self.keys[key].answer(wanted)
+            assert answer, "not there any more, and no report is on its way"
+            assert answer[:2] == (content_hash, int(number)), "not true any more, and no report is on its way"
+        reader.learns(key, wanted, int(number))
+        reader.learns(key, content_hash, int(number))
+
+    def write(self, reader: Knowing, key: str) -> None:
+        if reader.busy is None:
+            self.change([key])
+            reader.busy = Changing(key, numbers=dict(self.keys[key].changed))
+
+    def land(self, reader: Knowing, busy: Asking | Changing) -> None:
+        reader.busy = None
+        id_ = one(busy.key)
+        if isinstance(busy, Changing):
+            self.near.forget(id_)
+            for wanted, number in busy.numbers.items():
+                reader.learns(busy.key, wanted, number)
+            return
+        if busy.flight is None:
+            if busy.found is None or not busy.found[2]:
+                self.near.saw(id_, busy.wanted, busy.found and busy.found[0])
+        elif self.random.random() < 0.1:
+            self.near.abandon(id_, busy.flight)
+            return
+        elif busy.found is None:
+            self.near.saw(id_, busy.wanted, None)
+        else:
+            content_hash, number, older = busy.found
+            held = copy(busy.key, f"{content_hash} {number}", content_hash, older)
+            self.near.complete(id_, busy.flight, held)
+            reader.learns(busy.key, content_hash, number)
+        if busy.found is None or busy.flight is not None:
+            reader.learns(busy.key, busy.wanted, busy.found[1] if busy.found else busy.changed)
+
+
+def test_no_order_hands_out_an_older_version_after_a_newer(clock, request):
+    handed_out = 0
+    for seed in range(100_000 if request.config.getoption("--long") else 2000):
+        meetings = Versions(clock, Random(seed))
+        try:
+            meetings.run(200)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+        handed_out += meetings.handed_out
+    assert handed_out > 2000
