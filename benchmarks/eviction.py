@@ -2,8 +2,8 @@
 
 Ours are the models in distcache/policies.py, which tests/test_policies.py holds to the Lua request by request. Caches
 are bounded to a share of a trace's unique keys, all objects of one size. A trace with sizes and costs is replayed a
-second time, bounded in bytes, for the share of the avoidable seconds that each saves. libcachesim is optional:
-pip install 'distcache[bench-eviction]'.
+second time, bounded in bytes, for the share of the avoidable seconds that each saves. What is furthest from the
+specification's figures is printed last. libcachesim is optional: pip install 'distcache[bench-eviction]'.
 """
 
 from __future__ import annotations
@@ -34,6 +34,32 @@ BYTE_SHARES = (0.2, 0.5, 1)
 PEERS = ("LRU", "LFU", "ARC", "S3FIFO", "Sieve", "WTinyLFU", "GDSF", "LIRS") if util.find_spec("libcachesim") else ()
 QUICK_REQUESTS = 20_000
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
+PUBLISHED = {
+    ("cache2k_web12", "lru"): (0.603, 0.400, 0.315, 0.223),
+    ("cache2k_web12", "adaptive"): (0.574, 0.357, 0.281, 0.211),
+    ("cache2k_web12", "windowed"): (0.574, 0.348, 0.276, 0.205),
+    ("cache2k_orm-busy", "lru"): (0.361, 0.175, 0.142, 0.090),
+    ("cache2k_orm-busy", "adaptive"): (0.331, 0.167, 0.139, 0.085),
+    ("cache2k_orm-busy", "windowed"): (0.328, 0.167, 0.136, 0.089),
+    ("lirs_sprite", "lru"): (0.837, 0.344, 0.135, 0.068),
+    ("lirs_sprite", "adaptive"): (0.785, 0.314, 0.131, 0.070),
+    ("lirs_sprite", "windowed"): (0.770, 0.327, 0.147, 0.072),
+    ("lirs_multi3", "lru"): (0.949, 0.734, 0.645, 0.555),
+    ("lirs_multi3", "adaptive"): (0.787, 0.618, 0.554, 0.521),
+    ("lirs_multi3", "windowed"): (0.771, 0.565, 0.533, 0.423),
+    ("lirs_ps", "lru"): (0.927, 0.878, 0.837, 0.515),
+    ("lirs_ps", "adaptive"): (0.927, 0.692, 0.501, 0.474),
+    ("lirs_ps", "windowed"): (0.864, 0.628, 0.474, 0.391),
+}
+"""The specification's figures: miss ratios of whole traces at `ENTRY_SHARES`."""
+PUBLISHED_SAVED = {
+    ("ci_redis", "lru"): (0.200, 0.852, 0.972),
+    ("ci_redis", "lru_freq"): (0.236, 0.868, 0.973),
+    ("ci_redis", "gdsf"): (0.501, 0.845, 0.952),
+    ("ci_redis", "adaptive"): (0.521, 0.867, 0.981),
+    ("ci_redis", "cost"): (0.622, 0.909, 0.984),
+}
+"""The specification's figures: shares of the avoidable seconds saved, at `BYTE_SHARES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +76,20 @@ class Cell:
     miss_ratio: float
     saved_share: float
     """Of the seconds that a cache without bounds would have saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """A cell beside the specification's figure."""
+
+    cell: Cell
+    ours: float
+    published: float
+
+    @property
+    def by(self) -> float:
+        """How far they are apart."""
+        return abs(self.ours - self.published)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +168,29 @@ def jobs(folder: Path, *, quick: bool) -> Iterable[Job]:
                 yield Job(path, policy, by, limit)
 
 
+def deviations(cells: list[Cell]) -> list[Deviation]:
+    """Every cell for which there is a published figure, the one that is furthest from it first."""
+    found = []
+    for cell in cells:
+        sized = cell.by == "bytes"
+        figures = (PUBLISHED_SAVED if sized else PUBLISHED).get((cell.trace, cell.policy))
+        if figures:
+            place = (BYTE_SHARES if sized else ENTRY_SHARES).index(cell.share)
+            found.append(Deviation(cell, cell.saved_share if sized else cell.miss_ratio, figures[place]))
+    return sorted(found, key=lambda one: -one.by)
+
+
+def show_deviations(found: list[Deviation]) -> None:
+    """The largest of each policy."""
+    table = Table("policy", "of", "ours", "published", "apart", title="Furthest from the specification's figures")
+    for policy in dict.fromkeys(one.cell.policy for one in found):
+        one = next(one for one in found if one.cell.policy == policy)
+        what = "saved" if one.cell.by == "bytes" else "missed"
+        place = f"{one.cell.trace}, {one.cell.share:g} % of {one.cell.by}, {what}"
+        table.add_row(policy, place, f"{one.ours:.3f}", f"{one.published:.3f}", f"{one.by:.3f}")
+    Console(width=120).print(table)
+
+
 def show(cells: list[Cell]) -> None:
     """The mean, the miss ratio of each trace, the seconds saved."""
     console = Console(width=120)
@@ -181,6 +244,8 @@ def main() -> None:
     with ProcessPoolExecutor(2) as pool:  # not a Pool, which waits for ever when libcachesim ends the process
         cells = [cell for some in pool.map(run, todo) for cell in some]
     show(cells)
+    if not chosen.quick and (found := deviations(cells)):
+        show_deviations(found)
     if chosen.json:
         chosen.json.write_text(json.dumps([asdict(one) for one in cells], indent=2), encoding="utf-8")
 

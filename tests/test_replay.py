@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import json
 import random
 import subprocess
@@ -154,3 +155,46 @@ def test_the_benchmark_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert {cell["policy"] for cell in json.loads(results.read_text())} >= set(POLICIES)
     assert "Mean of 1 traces" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def eviction():
+    spec = importlib.util.spec_from_file_location("eviction", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:  # a dataclass looks its module up
+        patch.setitem(sys.modules, "eviction", module)
+        spec.loader.exec_module(module)
+    return module
+
+
+TRACES = ("lirs_ps", "lirs_multi3", "cache2k_web12", "lirs_sprite", "ci_redis", "cache2k_orm-busy")
+
+
+@pytest.mark.parametrize("name", TRACES)
+def test_the_policies_reach_the_specifications_figures(eviction, name, request):
+    if name != "lirs_ps" and not request.config.getoption("--long"):
+        pytest.skip("takes longer; --long")
+    path = eviction.TRACES / f"{name}.gz"
+    if not path.exists():
+        pytest.skip(f"the trace {name} is not in {eviction.TRACES}")
+    by, published = ("bytes", eviction.PUBLISHED_SAVED) if name == "ci_redis" else ("entries", eviction.PUBLISHED)
+    policies = [policy for trace, policy in published if trace == name and policy in ("adaptive", "windowed", "cost")]
+    cells = [cell for policy in policies for cell in eviction.run(eviction.Job(path, policy, by, None))]
+    apart = eviction.deviations(cells)
+    assert len(apart) == len(cells) == len(policies) * (3 if by == "bytes" else 4)
+    assert apart[0].by < 0.01, apart[0]
+
+
+def test_every_published_figure_is_of_a_cell(eviction):
+    for published, shares in (
+        (eviction.PUBLISHED, eviction.ENTRY_SHARES),
+        (eviction.PUBLISHED_SAVED, eviction.BYTE_SHARES),
+    ):
+        assert {len(figures) for figures in published.values()} == {len(shares)}
+        assert {policy for _trace, policy in published} <= set(POLICIES)
+    near, far = (eviction.Cell("lirs_ps", "lru", "entries", 25, 9, miss_ratio, 0.0) for miss_ratio in (0.516, 0.505))
+    other = eviction.Cell("another", "lru", "entries", 25, 9, 0.1, 0.0)
+    assert [(one.cell, round(one.by, 6)) for one in eviction.deviations([near, other, far])] == [
+        (far, 0.01),
+        (near, 0.001),
+    ]
