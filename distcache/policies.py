@@ -38,6 +38,14 @@ __all__ = ["MODELS", "UNBOUNDED", "Adaptive", "Cost", "Entry", "Gdsf", "Lru", "L
 _LN2 = log(2)  # Lua 5.1 has no log2; dividing gives the same last bit
 
 
+def _weight_of(times: int, passed: float) -> float:
+    """Of so many accesses while T went on evenly by `passed`: they are a geometric series."""
+    if times == 1:
+        return 1
+    kept = 2.0 ** (-passed / times)
+    return times if kept == 1 else (1 - 2.0**-passed) / (1 - kept)
+
+
 class Lru(Policy):
     """`lru`: the number of the request."""
 
@@ -101,16 +109,21 @@ class Adaptive(Policy):
         self._ghosts: dict[Any, tuple[float, bool, int]] = {}
         self._older: dict[Any, tuple[float, bool, int]] = {}
 
-    def _tick(self, size: int) -> None:  # noqa: ARG002 - each request counts the same
-        self.requests += 1
-        self._advance(1 / self.capacity)
+    def _tick(self, size: int, times: int = 1) -> None:  # noqa: ARG002 - each request counts the same
+        self.requests += times
+        self._advance(1 / self.capacity * times)
 
     def _advance(self, step: float) -> None:
         self.t += step / self.life
         self.r += self.learned * step
 
-    def _count(self, entry: Entry) -> None:
-        entry.f = self.t + log(1 + 2.0 ** (entry.f - self.t)) / _LN2
+    def _use(self, entry: Entry, times: int) -> None:
+        before = self.t
+        super()._use(entry, times)
+        self._count(entry, _weight_of(times, self.t - before))
+
+    def _count(self, entry: Entry, weight: float = 1) -> None:
+        entry.f = self.t + log(weight + 2.0 ** (entry.f - self.t)) / _LN2
 
     def _score(self, entry: Entry) -> float:
         return entry.f + self.r
@@ -158,9 +171,9 @@ class Cost(Adaptive):
     def _by_bytes(self) -> bool:
         return self.capacity < self.max_entries
 
-    def _tick(self, size: int) -> None:
-        self.requests += 1
-        self._advance(size / self.max_bytes if self._by_bytes else 1 / self.capacity)
+    def _tick(self, size: int, times: int = 1) -> None:
+        self.requests += times
+        self._advance((size / self.max_bytes if self._by_bytes else 1 / self.capacity) * times)
 
     def _tick_put(self, size: int) -> None:
         answers = self._unanswered > 0

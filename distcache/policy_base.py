@@ -57,17 +57,18 @@ class Policy:
         self.put(key, size, cost, now_s)
         return False
 
-    def get(self, key: Hashable, now_s: float | None = None) -> bool:
-        """Look a key up and count the access. `now_s` is the time, one second a request if left out."""
+    def get(self, key: Hashable, now_s: float | None = None, times: int = 1) -> bool:
+        """Look a key up and count the access, or so many in a row.
+
+        `now_s` is the time, one second a request if left out.
+        """
         entry = self.entries.get(key)
         if entry is None:
-            self._tick(0)
-            self._unanswered = min(self._unanswered + 1, _PATIENCE)
+            self._tick(0, times)
+            self._unanswered = min(self._unanswered + times, _PATIENCE)
             return False
-        self._tick(entry.size)
-        entry.hits += 1
+        self._use(entry, times)
         entry.last_s = self.requests if now_s is None else now_s
-        self._count(entry)
         self._place(key, entry, self._score(entry))
         return True
 
@@ -86,9 +87,9 @@ class Policy:
         self._place(key, entry, self._score(entry))
         return evicted
 
-    def _tick(self, size: int) -> None:  # noqa: ARG002 - the clock of bytes reads it
-        """Time goes on by one request; `size` is 0 where it is not known yet."""
-        self.requests += 1
+    def _tick(self, size: int, times: int = 1) -> None:  # noqa: ARG002 - the clock of bytes reads it
+        """Time goes on by one request, or so many of one key; `size` is 0 where it is not known yet."""
+        self.requests += times
 
     def _tick_put(self, size: int) -> None:
         """A put that answers a miss is the same request."""
@@ -96,6 +97,11 @@ class Policy:
             self._unanswered -= 1
         else:
             self._tick(size)
+
+    def _use(self, entry: Entry, times: int) -> None:
+        """The entry is accessed, so many times in a row."""
+        self._tick(entry.size, times)
+        entry.hits += times
 
     def _count(self, entry: Entry) -> None:
         """The entry is accessed now."""

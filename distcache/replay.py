@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-_WRITTEN = re.compile(r"size=(\d+), compile_time=([\d.]+)ms")
+_WRITTEN = re.compile(r"size=(\d{1,15}), compile_time=(\d{1,15}(?:\.\d+)?)ms")
+_TOGETHER = re.compile(r"near cache, ([1-9]\d{0,14}) times")
 _KEY_ONLY, _WHOLE = 1, 4
 CLOSE = 0.005
 """Policies that differ by less are equally good; the simpler one is recommended."""
@@ -31,6 +32,8 @@ class Request(NamedTuple):
     cost: float = 1.0
     """Milliseconds to make it."""
     time_s: float | None = None
+    times: int = 1
+    """So many requests in a row, with no other between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +101,12 @@ def _request(path: Path, number: int, fields: list[str]) -> Request:
 def from_events(events: Iterable[Mapping[str, Any]]) -> Trace:
     """The requests behind a cache's events, oldest first: hits, misses, and writes that answer no miss.
 
+    A miss is answered by the next write of its key, whatever became of the key in between: a write tells first what it
+    made room for. Hits that a near cache reported together are as many requests.
     What a write says of an output holds for all requests of its key. One whose write the stream has lost has the mean
     size and cost of the others.
     """
-    wanted: list[tuple[str, float]] = []
+    wanted: list[tuple[str, float, int]] = []
     known: dict[str, tuple[int, float]] = {}
     missed: set[str] = set()
     for event in events:
@@ -110,32 +115,41 @@ def from_events(events: Iterable[Mapping[str, Any]]) -> Trace:
         if written:
             known[key] = (int(written[1]), float(written[2]))
         if event["type"] in ("HIT", "MISS") or (event["type"] == "WRITE" and key not in missed):
-            wanted.append((key, now_s))
-        (missed.add if event["type"] == "MISS" else missed.discard)(key)
+            wanted.append((key, now_s, _times(event)))
+        if event["type"] == "MISS":
+            missed.add(key)
+        elif event["type"] == "WRITE":
+            missed.discard(key)
     many = max(1, len(known))
     mean = (round(sum(size for size, _ in known.values()) / many) or 1, sum(cost for _, cost in known.values()) / many)
-    return Trace([Request(key, *known.get(key, mean), now_s) for key, now_s in wanted], sized=bool(known))
+    requests = [Request(key, *known.get(key, mean), now_s, times) for key, now_s, times in wanted]
+    return Trace(requests, sized=bool(known))
+
+
+def _times(event: Mapping[str, Any]) -> int:
+    together = _TOGETHER.fullmatch(event["details"]) if event["type"] == "HIT" else None
+    return int(together[1]) if together else 1
 
 
 def replay(trace: Trace, policy: str, *, max_entries: int = UNBOUNDED, max_bytes: int = UNBOUNDED) -> Outcome:
     """Run a trace through a policy's model."""
     model = MODELS[policy](max_entries, max_bytes)
-    misses = missed_bytes = 0
+    requests = misses = missed_bytes = 0
     saved = avoidable = 0.0
     seen: set[str] = set()
-    for key, size, cost, time_s in trace.requests:
-        if key in seen:
-            avoidable += cost
-        else:
-            seen.add(key)
-        if model.request(key, size, cost, time_s):
-            saved += cost
-        else:
-            misses += 1
-            missed_bytes += size
+    for key, size, cost, time_s, times in trace.requests:
+        hits = int(model.request(key, size, cost, time_s))
+        if times > 1 and model.get(key, time_s, times - 1):
+            hits += times - 1
+        avoidable += cost * (times if key in seen else times - 1)
+        seen.add(key)
+        saved += cost * hits
+        requests += times
+        misses += times - hits
+        missed_bytes += size * (times - hits)
     bounds = (f"{max_entries:,} entries", max_entries), (f"{max_bytes / 1e6:,.1f} MB", max_bytes)
     bound = ", ".join(text for text, number in bounds if number != UNBOUNDED)
-    return Outcome(policy, bound, len(trace.requests), misses, missed_bytes, saved / 1000, avoidable / 1000)
+    return Outcome(policy, bound, requests, misses, missed_bytes, saved / 1000, avoidable / 1000)
 
 
 def means(outcomes: Iterable[Outcome], *, sized: bool) -> dict[str, float]:

@@ -17,6 +17,7 @@ from servers import binaries, start_server
 from distcache import DistcacheError, SmartCache
 from distcache.cli.app import app
 from distcache.config import POLICIES
+from distcache.keys import Partition, key_id
 from distcache.policies import MODELS
 from distcache.replay import Request, Trace, from_events, read_trace, recommend, replay
 
@@ -104,6 +105,85 @@ def test_events_become_requests():
     ]
 
 
+@pytest.mark.parametrize("details", ["compile_time=1.2.3ms", "compile_time=.ms", f"compile_time={'9' * 400}ms"])
+def test_a_write_that_nobody_can_read_says_nothing_of_its_output(details):
+    events = [event("WRITE", "a", f"size=10, {details}"), event("WRITE", "b", f"size={'9' * 400}, compile_time=1ms")]
+    events += [event("WRITE", "c", "size=10, compile_time=5ms"), event("HIT", "a")]
+    assert from_events(events).requests == [Request(key, 10, 5, 1) for key in "abca"]
+
+
+@pytest.mark.parametrize("between", [("EVICT", "older version"), ("EVICT", "replaced"), ("HIT", ""), ("PREDICT", "")])
+def test_a_write_answers_the_miss_before_it_whatever_stands_between(between):
+    events = [event("MISS", "a"), event(between[0], "a", between[1]), event("WRITE", "a", "size=10, compile_time=5ms")]
+    requests = from_events(events).requests
+    assert len(requests) == (2 if between[0] == "HIT" else 1)
+    assert len(from_events([*events, event("WRITE", "a", "size=10, compile_time=5ms")]).requests) == len(requests) + 1
+
+
+def test_hits_of_a_near_cache_are_as_many_requests():
+    events = [event("WRITE", "a", "size=10, compile_time=5ms"), event("HIT", "a", "near cache, 12 times")]
+    trace = from_events(events)
+    assert trace.requests == [Request("a", 10, 5, 1), Request("a", 10, 5, 1, 12)]
+    found = replay(trace, "lru", max_entries=1)
+    assert (found.requests, found.misses, found.saved_share) == (13, 1, 1)
+    assert (found.saved_s, found.avoidable_s) == (pytest.approx(0.06), pytest.approx(0.06))
+
+
+@pytest.mark.parametrize("number", ["0", "-3", "many", "9" * 400])
+def test_a_number_of_hits_that_cannot_be_counts_as_one(number):
+    trace = from_events([event("HIT", "a", f"near cache, {number} times")])
+    assert trace.requests == [Request("a", 1, 0, 1)]
+
+
+def test_as_many_hits_as_can_be_told_take_no_time():
+    trace = from_events([event("HIT", key, f"near cache, {'9' * 15} times") for key in "ab" * 10])
+    for policy in POLICIES:
+        found = replay(trace, policy, max_entries=1)
+        assert (found.requests, found.misses) == (20 * (10**15 - 1), 20)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("bound", [{"max_entries": 20}, {"max_bytes": 900}])
+def test_hits_in_a_row_are_worth_the_same_together(policy, bound):
+    chance = random.Random(7)
+    rows = [
+        Request(str(chance.randrange(40)), 10 + chance.randrange(90), chance.randrange(50), number, 1 + number % 5)
+        for number in range(2000)
+    ]
+    apart = [one._replace(times=1) for one in rows for _ in range(one.times)]
+    together, single = (replay(Trace(each, sized=True), policy, **bound) for each in (rows, apart))
+    assert together.requests == single.requests == len(apart)
+    assert together.misses == single.misses
+    assert together.saved_s == pytest.approx(single.saved_s)
+    assert together.avoidable_s == pytest.approx(single.avoidable_s)
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "cost", "gdsf"])
+@pytest.mark.parametrize("bound", [{"max_entries": 10}, {"max_size_mb": 0.1}], ids=["entries", "bytes"])
+def test_hits_in_a_row_are_worth_what_the_server_makes_of_them(tmp_path, policy, bound):
+    chance = random.Random(3)
+    model = MODELS[policy](bound.get("max_entries", 10_000), int(bound.get("max_size_mb", 500) * 2**20))
+    with start_server(max(binaries().values())) as server:
+        with SmartCache(tmp_path, url=server.url, policy=policy, near=True, on_error="raise", **bound) as cache:
+            for key in "abcabcdaef" * 2:
+                size, cost = chance.randrange(1, 9000), chance.randrange(100)
+                cache.put(key, "x" * size, "h", compile_time_ms=cost)
+                model.put(key_id(key.encode()), size, cost)
+                told = len(cache.get_recent_events())
+                for _ in range(chance.randrange(2, 200)):
+                    cache.get(key)
+                for one in from_events(cache.get_recent_events()[told:]).requests:
+                    assert model.get(key_id(one.key.encode()), times=one.times)
+        with server.client() as client:
+            held = dict(client.zrange(Partition("smart", 0).score, 0, -1, withscores=True))
+    assert held == {key: entry.score for key, entry in model.entries.items()}
+
+
+def test_what_can_never_fit_misses_every_time():
+    found = replay(Trace([Request("a", 10, 5, 1, 12)], sized=True), "cost", max_bytes=5)
+    assert (found.requests, found.misses, found.missed_bytes, found.saved_s) == (12, 12, 120, 0)
+
+
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     def call(*words, code=0):
@@ -145,6 +225,21 @@ def test_the_command_with_the_events_of_a_cache(run, tmp_path):
     row = found["outcomes"][0]
     assert (row["requests"], row["misses"], row["saved_s"]) == (7, 4, pytest.approx(0.3))
     assert row["bound"].startswith("2 entries")
+
+
+def test_requests_of_a_near_cache_and_of_versions_are_all_counted(run, tmp_path):
+    with start_server(max(binaries().values())) as server:
+        with SmartCache(tmp_path, url=server.url, near=True, versions=2, on_error="raise") as cache:
+            for number in range(50):
+                assert cache.get("a", f"h{number}") is None
+                cache.put("a", "output", f"h{number}", compile_time_ms=100)
+            asked = 50
+            while cache.local_stats()["near_hits"] < 1000:
+                assert cache.get("a", "h49") == "output"
+                asked += 1
+        words = ("--events", "--url", server.url, "--policy", "lru")
+        assert json.loads(run(*words, "--json"))["outcomes"][0]["requests"] == asked
+        assert f"{asked:,} requests." in run(*words)
 
 
 def test_the_benchmark_runs(tmp_path):

@@ -82,7 +82,7 @@ def _print(trace: Trace, outcomes: list[Outcome]) -> None:
     print_table(columns, [_row(one, sized=trace.sized) for one in outcomes])
     best = recommend(outcomes, sized=trace.sized)
     what = "of the avoidable seconds are lost" if trace.sized else "of the requests miss"
-    click.echo(f"{len(trace.requests):,} requests. Recommended: policy={best!r}; on the mean of these bounds")
+    click.echo(f"{outcomes[0].requests:,} requests. Recommended: policy={best!r}; on the mean of these bounds")
     for policy, loss in sorted(means(outcomes, sized=trace.sized).items(), key=lambda item: item[1]):
         click.echo(f"  {policy:<9} {loss:6.1%} {what}")
 
