@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distcache.errors import DistcacheError
 from distcache.policies import MODELS, UNBOUNDED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _WRITTEN = re.compile(r"size=(\d{1,15}), compile_time=(\d{1,15}(?:\.\d+)?)ms")
 _TOGETHER = re.compile(r"near cache, ([1-9]\d{0,14}) times")
 _KEY_ONLY, _WHOLE = 1, 4
+_MOST_MS = 1e15  # 30,000 years, as a cache takes them
+_SHOWN = 20  # of a number's digits
 CLOSE = 0.005
 """Policies that differ by less are equally good; the simpler one is recommended."""
 PREFERENCE = ("adaptive", "lru", "gdsf", "cost", "windowed", "lru_freq")
@@ -81,10 +85,33 @@ def read_trace(path: Path) -> Trace:
     """A file of one request a line: `key`, or `key size_bytes cost_ms time_s`; plain or gzip."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
-        rows = [(number, fields) for number, line in enumerate(lines, 1) if (fields := line.split())]
+    rows = [(number, fields) for number, line in _lines(path, packed=packed) if (fields := line.split())]
     requests = [_request(path, number, fields) for number, fields in rows]
     return Trace(requests, sized=any(len(fields) == _WHOLE for _number, fields in rows))
+
+
+def _lines(path: Path, *, packed: bool) -> Iterator[tuple[int, str]]:
+    """A file's lines with their numbers."""
+    number = 0
+    with (gzip.open if packed else open)(path, "rt", encoding="utf-8", errors="surrogateescape") as file:
+        try:
+            for number, line in enumerate(file, 1):
+                yield number, _text(path, number, line)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise DistcacheError(
+                f"{path.name} cannot be unpacked after line {number} ({error}); pack it again"
+            ) from error
+
+
+def _text(path: Path, number: int, line: str) -> str:
+    try:
+        line.encode()
+    except UnicodeEncodeError as error:
+        byte = f"0x{ord(line[error.start]) - 0xDC00:02x}"
+        raise DistcacheError(
+            f"line {number} of {path.name} holds the byte {byte}, which is not UTF-8; write it as UTF-8"
+        ) from None
+    return line
 
 
 def _request(path: Path, number: int, fields: list[str]) -> Request:
@@ -92,10 +119,25 @@ def _request(path: Path, number: int, fields: list[str]) -> Request:
         return Request(fields[0])
     try:
         key, size, cost, time_s = fields
-        return Request(key, int(size), float(cost), float(time_s))
+        request = Request(key, int(size), float(cost), float(time_s))
     except ValueError:
         wanted = "'key' or 'key size_bytes cost_ms time_s'"
         raise DistcacheError(f"line {number} of {path.name} is no request; a line is {wanted}") from None
+    if wrong := _wrong(request, fields):
+        raise DistcacheError(f"line {number} of {path.name} says {wrong}")
+    return request
+
+
+def _wrong(request: Request, fields: list[str]) -> str:
+    """What is no size, no cost or no time, and what would be; empty if all is well. NaN is in no range."""
+    _key, size, cost, time_s = (field if len(field) <= _SHOWN else f"{field[:_SHOWN]}..." for field in fields)
+    if not 0 <= request.size < UNBOUNDED:
+        return f"size_bytes={size}; take bytes from 0 to below 2^53"
+    if not 0 <= request.cost < _MOST_MS:
+        return f"cost_ms={cost}; take milliseconds from 0 to below 10^15"
+    if request.time_s is not None and not isfinite(request.time_s):
+        return f"time_s={time_s}; take seconds, a finite number"
+    return ""
 
 
 def from_events(events: Iterable[Mapping[str, Any]]) -> Trace:

@@ -51,6 +51,56 @@ def test_a_line_that_is_no_request_is_named(tmp_path):
         read_trace(written(tmp_path, "a 10 2.5 1.0\nb much 1 2\n"))
 
 
+WRONG = {
+    "a -5 1 0": "size_bytes=-5; take bytes from 0 to below 2^53",
+    f"a {'9' * 400} 1 0": "size_bytes=99999999999999999999...; take",
+    "a 5 -1 0": "cost_ms=-1; take milliseconds from 0 to below 10^15",
+    "a 5 nan 0": "cost_ms=nan; take",
+    "a 5 inf 0": "cost_ms=inf; take",
+    "a 5 1 nan": "time_s=nan; take seconds, a finite number",
+    "a 5 1 -inf": "time_s=-inf; take",
+}
+
+
+@pytest.mark.parametrize("line", WRONG, ids=lambda line: line[:12])
+def test_a_number_that_cannot_be_is_named(run, tmp_path, line):
+    path = written(tmp_path, f"b 7 1 0\n\n{line}\nb 7 1 1\n{line}\n")
+    for more in ((), ("--json",), ("--entries", 1)):
+        printed = run(path, *more, code=1)
+        assert printed.startswith(f"Error: line 3 of trace says {WRONG[line]}")
+        assert printed.count("\n") == 1
+
+
+PACKED = gzip.compress("".join(f"{one.key}\n" for one in SCAN).encode())
+DAMAGED = {
+    "no text": (b"a\nb\n\xff\xfe\n", "line 3 of file holds the byte 0xff, which is not UTF-8; write it as UTF-8"),
+    "packed no text": (gzip.compress(b"a\n\x80"), "line 2 of file holds the byte 0x80"),
+    "bad header": (
+        b"\x1f\x8b\x00garbage",
+        "file cannot be unpacked after line 0 (Unknown compression method); pack it again",
+    ),
+    "cut off": (PACKED[:-20], "file cannot be unpacked after line "),
+    "bad middle": (PACKED[:500] + bytes(50) + PACKED[550:], "file cannot be unpacked after line "),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_file_is_named(run, tmp_path, what):
+    data, said = DAMAGED[what]
+    (tmp_path / "file").write_bytes(data)
+    printed = run(tmp_path / "file", code=1)
+    assert printed.startswith(f"Error: {said}")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("bound", [("--mb", "nan"), ("--mb", "1e400"), ("--mb", "-1"), ("--entries", "9" * 400)])
+def test_a_bound_that_cannot_be_is_named(run, tmp_path, bound):
+    option, value = bound
+    printed = run(written(tmp_path, "a 5 1 0\na 5 1 1\n"), *bound, code=2)
+    assert f"Invalid value for '{option}': {value.replace('1e400', 'inf')}" in printed
+    assert "in the range" in printed
+
+
 def test_what_is_saved_and_what_could_be():
     trace = Trace([Request("a", 10, 2000), Request("b", 10, 1000), Request("a", 10, 2000)], sized=True)
     everything, nothing = (replay(trace, "lru", max_entries=bound) for bound in (2, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 from distcache.cli.show import as_json, print_json, print_table
 from distcache.cli.target import options
 from distcache.config import POLICIES
+from distcache.policies import UNBOUNDED
 from distcache.replay import Outcome, Trace, from_events, means, read_trace, recommend
 from distcache.replay import replay as run
 
@@ -19,13 +21,31 @@ if TYPE_CHECKING:
 
 PERCENT = (1.0, 5.0, 10.0, 25.0)
 EVENTS = 1_000_000
+MOST_ENTRIES = UNBOUNDED - 1
+MOST_MB = 9e9
+"""In bytes still less than UNBOUNDED."""
+
+
+def _numbers(_ctx: click.Context, _option: click.Parameter, mb: tuple[float, ...]) -> tuple[float, ...]:
+    """NaN is below no limit and above none, so click lets it pass."""
+    if any(map(isnan, mb)):
+        raise click.BadParameter(f"nan is not in the range 0<x<={MOST_MB}.")
+    return mb
 
 
 @click.command()
 @click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
 @click.option("--events", is_flag=True, help="Replay what the cache's event stream holds, under the cache's bounds.")
-@click.option("--entries", multiple=True, type=click.IntRange(min=1), help="Bound in entries; may be repeated.")
-@click.option("--mb", multiple=True, type=click.FloatRange(min=0, min_open=True), help="Bound in 10^6 bytes.")
+@click.option(
+    "--entries", multiple=True, type=click.IntRange(1, MOST_ENTRIES), help="Bound in entries; may be repeated."
+)
+@click.option(
+    "--mb",
+    multiple=True,
+    type=click.FloatRange(0, MOST_MB, min_open=True),
+    callback=_numbers,
+    help="Bound in 10^6 bytes.",
+)
 @click.option("--policy", "policies", multiple=True, type=click.Choice(POLICIES), help="Only this; may be repeated.")
 @options()
 @as_json
