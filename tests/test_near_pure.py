@@ -223,6 +223,25 @@ def test_a_read_for_something_else_drops_what_differs(clock):
     assert near.get("a", "") is None
 
 
+def test_after_an_older_version_was_read_no_copy_may_be_older_still(clock):
+    near = near_of()
+    live(near, clock)
+    first, late = near.begin(one("a")), near.begin(one("a"))
+    near.complete(one("a"), first, copy("a", "1", "h1"))
+    # After that was read, 2 and 3 were put, whose reports are on their way: 2 is an older version by now.
+    near.complete(one("a"), late, copy("a", "2", "h2", older=b"id of h2"))
+    assert near.get("a", "") is None, "1 after 2"
+
+
+def test_a_hash_that_was_put_again_has_no_copy_from_before(clock):
+    near = near_of()
+    live(near, clock)
+    near.complete(one("a"), near.begin(one("a")), copy("a", "1", "h1", older=b"id of h1"))
+    fill(near, "a", "3", "h1")
+    fill(near, "a", "4", "h2")
+    assert near.get("a", "h1") is None, "1 after 3"
+
+
 def test_uses_may_be_reported_under_more_than_the_id(clock):
     near = near_of()
     live(near, clock)
