@@ -132,3 +132,15 @@ def test_uses_of_what_is_gone_are_none(real, pair, policy):
     op = both.wire.ops.touches(PART, [(one, 5000)])
     real.client.evalsha(real.client.script_load(op.script.text), len(op.script.keys), *op.values)
     both.check()
+
+
+@pytest.mark.parametrize("real", [max(binaries())], indirect=True)
+@pytest.mark.parametrize("bound", [10**6, 2**40, 2**50, 2**53])
+@pytest.mark.parametrize("policy", ["adaptive", "cost", "windowed"])
+def test_a_bound_that_is_none_makes_no_entry_immortal(real, opener, tmp_path, policy, bound):
+    smart_on(real, opener, tmp_path)(max_entries=bound, policy=policy, history=0)
+    wire, one = Wire(real), key_id(b"a")
+    wire.send([wire.put(b"a", 10, 1)])
+    op = wire.ops.touches(PART, [(one, 7)])
+    real.client.evalsha(real.client.script_load(op.script.text), len(op.script.keys), *op.values)
+    assert usages(real)[one].f == pytest.approx(3, abs=0.01), "log2 of 1 + 7, and the clock stands"
