@@ -31,6 +31,7 @@ import math
 import sys
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -45,6 +46,8 @@ T = TypeVar("T", bound="str | bytes")
 LEASE_S = 2.0
 """For how long after a question its answer is believed: the bound on staleness when a connection dies unnoticed."""
 ID_BYTES = 16
+KEPT = 1 << 16
+"""Entries whose uses are kept while they cannot be reported; the longest unused are forgotten."""
 _LOGGED = 4096
 _NEVER = -math.inf
 _OVERHEAD_BYTES = 400
@@ -211,6 +214,16 @@ class Near(Generic[T]):
                 held = self._by_id.get(copy.id)
                 if held and (held.output != copy.output or held.content_hash != copy.content_hash):
                     self._drop(copy.id)
+            self._drop_others(one, copy)
+
+    def _drop_others(self, one: bytes, copy: Copy[T]) -> None:
+        """Of the key's other versions, those that may be older than what was read (rule 2)."""
+        if copy.id != one:  # what was the latest may be older still
+            self._drop(one)
+        else:
+            for older in tuple(self._older.get(one, ())):
+                if self._by_id[older].content_hash == copy.content_hash:  # it was put again
+                    self._drop(older)
 
     def saw(self, one: bytes, wanted: str, found: str | None) -> None:
         """An operation on the key, asking for a hash or any (''), met an entry with this hash, or none."""
@@ -305,13 +318,26 @@ class Near(Generic[T]):
         """Whether there is a use to report."""
         return bool(self._log or self._uses)
 
-    def take(self) -> list[tuple[bytes, int]]:
-        """All uses so far: (what they are reported under, how often), the last used last."""
+    @property
+    def waiting(self) -> int:
+        """How many entries have uses to report."""
+        self._digest(wait=True)
+        return len(self._uses)
+
+    def take(self, most: int = KEPT, *, latest: bool = False) -> list[tuple[bytes, int]]:
+        """Uses of at most so many entries: (what they are reported under, how often), the last used last.
+
+        The oldest, or the `latest`; what stays is summed up with what comes.
+        """
         self._digest(wait=True)
         with self._digesting:
-            uses, self._uses = self._uses, {}
+            names = reversed(self._uses) if latest else iter(self._uses)
+            taken = list(islice(names, most))
+            if latest:
+                taken.reverse()
+            uses = [(name, self._uses.pop(name)) for name in taken]
         self._learning = self._counts
-        return list(uses.items())
+        return uses
 
     def _learn(self, name: bytes) -> None:
         if not self._saw(name):
@@ -334,6 +360,8 @@ class Near(Generic[T]):
         times = Counter(map(_USE, reversed(uses)))  # the last used first
         for use in reversed(times):
             self._uses[use] = self._uses.pop(use, 0) + times[use]
+        while len(self._uses) > KEPT:
+            del self._uses[next(iter(self._uses))]
 
     # -- under the lock
 

@@ -40,10 +40,12 @@ _LN2 = log(2)  # Lua 5.1 has no log2; dividing gives the same last bit
 
 def _weight_of(times: int, passed: float) -> float:
     """Of so many accesses while T went on evenly by `passed`: they are a geometric series."""
-    if times == 1:
-        return 1
-    kept = 2.0 ** (-passed / times)
-    return times if kept == 1 else (1 - 2.0**-passed) / (1 - kept)
+    if times == 1 or passed <= 1e-8:  # noqa: PLR2004 - else 1 - 2^-passed would have too few digits
+        return times
+    step = passed / times
+    lost: float = 1 - 2.0**-step if step > 1e-8 else step * _LN2  # noqa: PLR2004 - the same
+    weight: float = (1 - 2.0**-passed) / lost
+    return weight
 
 
 class Lru(Policy):

@@ -82,12 +82,12 @@ class SharedFlows(Generic[O]):
     # -- what is kept back to ride along with a later call
 
     @property
-    def _keeps(self) -> bool:
-        """Whether there is anything that `flush` would send."""
-        return False
+    def _keeps(self) -> int:
+        """In how many round trips `flush` sends what there is now: each is short for the server."""
+        return 0
 
     def _kept(self, _ops: O) -> list[Op[Any]]:
-        """All of that; to send it is the caller's."""
+        """What the next of them takes; to send it is the caller's."""
         return []
 
     def _riders(self, _ops: O) -> list[Op[Any]]:
@@ -104,8 +104,9 @@ class SharedFlows(Generic[O]):
             yield from self.agreed(self._flush)
 
     def _flush(self, ops: O) -> Flow[None]:
-        if kept := self._kept(ops):
-            merge((yield from self._carried(kept)))
+        for _ in range(self._keeps):  # what comes meanwhile is for the next time
+            if kept := self._kept(ops):
+                merge((yield from self._carried(kept, patient=True)))
 
     def changing(self, ops: O, op: Op[T]) -> Flow[T]:
         """Run an op that replaces or removes an entry; ahead of it, in the same round trip, what is to be known."""

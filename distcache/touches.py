@@ -26,6 +26,10 @@ TOUCHES = Script("near_touches", retryable=True)
 
 CHUNK = 256
 """Entries whose uses one script call takes."""
+RIDING = 2 * CHUNK
+"""Entries whose uses a call takes along: more would cost it its deadline. The rest is reported on its own."""
+REPORTED = 4 * CHUNK
+"""Entries whose uses one round trip of a report takes."""
 WAIT_S = 0.1
 """How long uses wait, so that those of many calls ride together."""
 UNSENT = 64
@@ -85,28 +89,36 @@ class Uses:
         """With another config, the entries that were used are no more."""
         self._unsent.clear()
 
-    def take(self, ops: TouchOps) -> list[Touches]:
-        """All uses that the server does not know of, as ops that take effect once, however often they are sent."""
+    def take(self, ops: TouchOps, most: int, *, latest: bool = False) -> list[Touches]:
+        """Uses of about so many entries that the server does not know of, the oldest or the `latest`.
+
+        They are ops that take effect once, however often they are sent.
+        """
         self._sent_at = monotonic()
-        of: dict[Partition, list[tuple[bytes, int]]] = {}
-        for use in self._near.take():
-            of.setdefault(ops.keyspace.of(use[0]), []).append(use)
         touches: list[Touches] = []
         with suppress(IndexError):  # another thread may take the last one
-            while self._unsent:
+            while self._unsent and len(touches) < most // CHUNK:
                 if (op := self._unsent.popleft()).made_at > self._sent_at - RESENT_S:
                     touches.append(op)
+        of: dict[Partition, list[tuple[bytes, int]]] = {}
+        for use in self._near.take(most - CHUNK * len(touches), latest=latest):
+            of.setdefault(ops.keyspace.of(use[0]), []).append(use)
         for part, rows in of.items():
             touches += [ops.touches(part, rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
         return touches
 
+    @property
+    def reports(self) -> int:
+        """In how many round trips all that waits now is reported."""
+        return -(-(self._near.waiting + CHUNK * len(self._unsent)) // REPORTED)
+
     def riders(self, ops: TouchOps) -> list[Touches]:
-        """What is to ride with the next call: all, if the last went long enough ago."""
-        return self.take(ops) if self.some and monotonic() - self._sent_at >= WAIT_S else []
+        """What is to ride with the next call, if the last went long enough ago."""
+        return self.take(ops, RIDING) if self.some and monotonic() - self._sent_at >= WAIT_S else []
 
     def ahead(self, ops: TouchOps) -> list[Touches]:
-        """What is to arrive ahead of a call: all there is."""
-        return self.take(ops) if self.some else []
+        """What is to arrive ahead of a call that may evict: what was used last."""
+        return self.take(ops, RIDING, latest=True) if self.some else []
 
     def rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         """Keep the uses that may not have arrived. With another config, the entries that were used are no more."""
@@ -141,11 +153,11 @@ class NearbyFlows(SharedFlows[O]):
         return math.inf if left_ms is None else left_ms / (2000 if self.config.sliding else 1000)
 
     @property
-    def _keeps(self) -> bool:
-        return self._uses.some or super()._keeps
+    def _keeps(self) -> int:
+        return max(self._uses.reports, super()._keeps)
 
     def _kept(self, ops: O) -> list[Op[Any]]:
-        return [*self._uses.take(ops), *super()._kept(ops)]
+        return [*self._uses.take(ops, REPORTED), *super()._kept(ops)]
 
     def _riders(self, ops: O) -> list[Op[Any]]:
         return [*self._uses.riders(ops), *super()._riders(ops)]  # they may extend a life that the others end

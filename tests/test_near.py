@@ -268,6 +268,21 @@ def test_uses_of_what_one_removes_oneself_arrive_before(near, other, kind, monke
     assert other.get_stats()[kind.hits] == cache.local_stats()["hits"]
 
 
+def test_a_write_takes_along_no_more_uses_than_its_deadline_allows(near, other, kind, real, monkeypatch):
+    monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
+    cache, keys = near(), [str(number) for number in range(3000)]
+    kind.put_many(other, dict.fromkeys(keys, "x"))
+    wait_until(lambda: cache.get_many(keys) and near_hits(cache) >= 2000, "most are copied")
+    cache.flush()
+    before = near_hits(cache)
+    wait_until(lambda: [cache.get(key) for key in keys] and near_hits(cache) > before + 4000, "many uses")
+    real.client.config_resetstat()
+    kind.put(cache, "new", "x")
+    assert real.client.info("commandstats")["cmdstat_evalsha"]["calls"] <= 4
+    cache.flush()
+    assert other.get_stats()[kind.hits] == cache.local_stats()["hits"]
+
+
 def test_a_use_is_recency_in_the_entrys_own_partition(near, kind, monkeypatch):
     monkeypatch.setattr(tracking, "REPORT_S", 1000.0)
     cache = near(**{kind.bound: 64}, policy="lru", partitions=4, namespace="parts")

@@ -71,6 +71,8 @@ def test_a_copy_is_handed_out_for_its_hash_or_any(clock):
     assert near.get("a", "h1") is None
     near.complete(one("a"), near.begin(one("a")), copy("a", "old", "h1", b"older id"))
     assert near.get("a", "h1") == "old"
+    assert near.get("a", "") is None, "by then, that may have been older"
+    fill(near, "a", "new", "h2")
     assert near.get("a", "") == "new"
     near.changed(near._source, [PART.entry(one("a") + b"older id")])
     assert near.get("a", "h1") is None
@@ -172,6 +174,28 @@ def test_what_comes_too_fast_is_learned_from_in_part(monkeypatch):
     now += 3600
     assert learned(BURST + 500) == BURST
     assert learner.recent(), "what is next may be asked all the time"
+
+
+def used(near, names):
+    for name in names:
+        assert near.get(name, "") == "x"
+
+
+def test_uses_are_taken_in_parts(clock, monkeypatch):
+    near = near_of()
+    live(near, clock)
+    for name in "abcde":
+        fill(near, name, "x")
+    used(near, "abcdeb")
+    assert near.waiting == 5
+    assert near.take(2, latest=True) == [(one("e"), 1), (one("b"), 2)]
+    assert near.take(2) == [(one("a"), 1), (one("c"), 1)]
+    used(near, "d")
+    assert near.take() == [(one("d"), 2)]
+    monkeypatch.setattr(module, "KEPT", 3)
+    used(near, "abcde")
+    assert near.waiting == 3
+    assert near.take() == [(one("c"), 1), (one("d"), 1), (one("e"), 1)]
 
 
 def test_a_reader_that_may_not_write_keeps_no_uses(clock):

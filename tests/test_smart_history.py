@@ -262,7 +262,7 @@ def test_one_read_does_not_carry_all_that_bulk_reads_left(smart):
     flows = cache.raw._flows
     assert len(flows._riders(flows._ops)) == 1
     cache.flush()
-    assert not flows.learner.some
+    assert flows.learner.waiting == 0
 
 
 def test_closing_sends_the_rest(smart, backend):

@@ -105,9 +105,9 @@ class Learner:
         return recent if stretch == self._stretch else ()
 
     @property
-    def some(self) -> bool:
-        """Whether there is anything to send."""
-        return bool(self._steps)
+    def waiting(self) -> int:
+        """How many steps there are to send."""
+        return len(self._steps)
 
     def unsent_shares(self, key: bytes) -> dict[bytes, float]:
         """What came next after a key, among the steps that the server does not know yet, each with its share."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LESSONS = 256
 """In one call."""
+TAUGHT = 512
+"""Steps that one round trip of a flush takes along."""
 
 
 class WholeCache(SharedFlows[SmartOps]):
@@ -67,11 +69,11 @@ class WholeCache(SharedFlows[SmartOps]):
         return (yield from self.agreed(lambda ops: self._removing(ops, lambda part: ops.clear(part, CHUNK))))
 
     @property
-    def _keeps(self) -> bool:
-        return self.learner.some
+    def _keeps(self) -> int:
+        return -(-self.learner.waiting // TAUGHT)
 
     def _kept(self, ops: SmartOps) -> list[Op[Any]]:
-        return lessons(ops, self.learner.take())
+        return lessons(ops, self.learner.take(TAUGHT))
 
     def scan(self) -> Flow[list[str]]:
         """Every key that is there, each once."""

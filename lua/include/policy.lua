@@ -35,11 +35,15 @@ local function policy_request(s, kind, size, times)
 end
 
 -- policy_count(s, u, times, before): the entry is accessed now; or was accessed several times while the clock went
--- evenly from `before` to now: the weights of the accesses are a geometric series.
+-- evenly from `before` to now: the weights of the accesses are a geometric series. Where a step is so small that it would
+-- be lost in 1 - 2^-step, that is step * ln 2.
 local function policy_count(s, u, times, before)
   if not policy_life(s) then return end
   local weight = times or 1
-  if weight > 1 and s.t > before then weight = (1 - 2 ^ (before - s.t)) / (1 - 2 ^ ((before - s.t) / times)) end
+  if weight > 1 and s.t - before > 1e-8 then
+    local step = (s.t - before) / times
+    weight = (1 - 2 ^ (before - s.t)) / (step > 1e-8 and 1 - 2 ^ -step or step * math.log(2))
+  end
   u.f = s.t + math.log(weight + 2 ^ (u.f - s.t)) / math.log(2)
 end
 
