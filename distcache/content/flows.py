@@ -120,7 +120,8 @@ class ContentFlows(SharedFlows[ContentOps]):
     def set_many(self, scope: Scope, items: Mapping[str, str] | Iterable[tuple[str, str]]) -> Flow[int]:
         """Store several signatures; how many were stored.
 
-        All are checked before the first is sent: one that is too large stores nothing at all.
+        All are checked before the first is sent, and one over `max_value_bytes` stores nothing at all; one that is
+        larger than the whole cache may be is found out by the server, which stores the others.
         """
         pairs = dict(items)
         for text, signature in pairs.items():

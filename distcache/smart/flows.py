@@ -152,8 +152,9 @@ class SmartFlows(WholeCache):
     def put_many(self, items: Iterable[Mapping[str, Any]]) -> Flow[int]:
         """Store several outputs, each a mapping with put's parameters; how many were stored.
 
-        All are checked before the first is sent: one that is refused stores nothing at all. As with put, what a key
-        held before a value over the limit goes.
+        All are checked before the first is sent, and one over `max_value_bytes` stores nothing at all; one that is
+        larger than the whole cache may be is found out by the server, which stores the others. As with put, what a
+        key held before a value over the limit goes.
         """
         if self.settings.read_only:
             return 0
