@@ -449,10 +449,10 @@ class Meetings:
         self.clock.now += LEASE_S / 4
 
 
-def test_no_order_hands_out_an_older_state_after_a_newer(clock, request):
+def explore(kind, clock, request):
     handed_out = 0
     for seed in range(100_000 if request.config.getoption("--long") else 2000):
-        meetings = Meetings(clock, Random(seed))
+        meetings = kind(clock, Random(seed))
         try:
             meetings.run(200)
         except AssertionError as error:
@@ -460,6 +460,10 @@ def test_no_order_hands_out_an_older_state_after_a_newer(clock, request):
             raise
         handed_out += meetings.handed_out
     assert handed_out > 2000
+
+
+def test_no_order_hands_out_an_older_state_after_a_newer(clock, request):
+    explore(Meetings, clock, request)
 
 
 # every order, of a key with versions
@@ -628,13 +632,4 @@ class Versions(Meetings):
 
 
 def test_no_order_hands_out_an_older_version_after_a_newer(clock, request):
-    handed_out = 0
-    for seed in range(100_000 if request.config.getoption("--long") else 2000):
-        meetings = Versions(clock, Random(seed))
-        try:
-            meetings.run(200)
-        except AssertionError as error:
-            error.add_note(f"seed {seed}")
-            raise
-        handed_out += meetings.handed_out
-    assert handed_out > 2000
+    explore(Versions, clock, request)
