@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import threading
 import time
 
@@ -15,7 +17,7 @@ from servers import Server, binaries, start_server
 from distcache.errors import CircuitOpen, CorruptEntry, EngineError, ServerError, StaleConfig, Unavailable
 from distcache.executor import AsyncExecutor, Endpoint
 from distcache.executor import mux as mux_module
-from distcache.op import Batch
+from distcache.op import Batch, Block
 
 pytestmark = pytest.mark.asyncio
 
@@ -155,6 +157,31 @@ async def test_the_first_caller_may_be_cancelled_while_connecting(server):
     await asyncio.sleep(0)
     first.cancel()
     assert await second == b"2"
+    await executor.aclose()
+
+
+async def test_a_cancelled_wait_takes_nothing_more(server):
+    """What is queued after it goes to others, though the server reads the wait, its end and the new entry at once."""
+    executor = executor_for(server.url, 5.0)
+    add = op(script_of("return redis.call('XADD', KEYS[1], '*', 'f', 1)", keys=1), "stream")
+
+    def read(block_ms: int) -> Block:
+        command = ("XREADGROUP", "GROUP", "workers", "me", "COUNT", 1, "BLOCK", block_ms, "STREAMS", "stream", ">")
+        return Block(command, block_ms / 1000)
+
+    await executor.run(add)  # now the server knows the script
+    with server.client() as client:
+        client.xgroup_create("stream", "workers", "$")
+        await executor.block(read(1))  # now both are connected
+        os.kill(server.pid, signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(0.2, os.kill, server.pid, signal.SIGCONT)
+        waiting = asyncio.create_task(executor.block(read(60_000)))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await executor.run(add)
+        assert client.xpending("stream", "workers")["pending"] == 0
     await executor.aclose()
 
 

@@ -91,7 +91,8 @@ class AsyncExecutor:
     async def block(self, block: Block) -> Any:
         """The reply to a command that waits on the server; raises Unavailable or ServerError. Sent once.
 
-        One at a time in a loop, on a connection that nobody else uses. When it is cancelled, that connection ends.
+        One at a time in a loop, on a connection that nobody else uses. When it is cancelled, that connection ends,
+        and as far as the server goes too when CancelledError arrives: it hands out nothing more there.
         """
         answer = await self._lane().block(block)
         if isinstance(answer, Lost):

@@ -116,8 +116,8 @@ class Lane:
         except Lost as lost:
             return lost
         except asyncio.CancelledError:
-            if link is not None:
-                link.drop("closed the connection")
+            if link is not None:  # what the server would still hand out on it nobody would get
+                await link.leave()
             raise
         if isinstance(answer, Lost):  # it may still come, and must not be read as the next one's
             link.drop("closed the connection")

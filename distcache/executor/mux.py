@@ -99,6 +99,7 @@ class Mux(asyncio.Protocol):
         self._alarm_at = _NEVER
         self._alarm: asyncio.TimerHandle | None = None
         self._blocked: deque[asyncio.Future[None]] = deque()
+        self._closed: asyncio.Future[None] = loop.create_future()
 
     # what callers do
 
@@ -185,6 +186,22 @@ class Mux(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    async def leave(self) -> None:
+        """Close, and return when the server knows: it executes nothing of this connection's any more.
+
+        A server that is silent for `patience_s` is not waited for any longer.
+        """
+        self.usable, self._unsent = False, []
+        self._growing.clear()
+        try:
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+            else:  # TLS, which says goodbye by itself
+                self._transport.close()
+            await asyncio.wait([self._closed], timeout=self._patience_s)
+        finally:
+            self.drop("closed the connection")
+
     # what the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -193,6 +210,8 @@ class Mux(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """asyncio.Protocol: closed, by whichever side."""
+        if not self._closed.done():
+            self._closed.set_result(None)
         self.drop("closed the connection")
 
     def data_received(self, data: bytes) -> None:
