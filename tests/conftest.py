@@ -15,6 +15,7 @@ import invariants
 import keyspace
 import pytest
 from hypothesis import HealthCheck, settings
+from scripts import executor_for
 from servers import Server, binaries, start_server
 from twins import Loop, Twin
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     import redis
+
+    from distcache.executor import SyncExecutor
 
 BACKENDS = ["fakeredis", *sorted(binaries())]
 TIMEOUT_S = 10.0
@@ -153,6 +156,29 @@ def backend(request: pytest.FixtureRequest, running: Callable[[str], Backend]) -
 def real(request: pytest.FixtureRequest, running: Callable[[str], Backend]) -> Iterator[Backend]:
     """Each real server in turn, empty: for what fakeredis does not have."""
     yield from _emptied(running(request.param))
+
+
+@pytest.fixture(scope="module", params=sorted(binaries()))
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each real server in turn, of this module alone: it may be frozen, restarted, cut off."""
+    with start_server(binaries()[request.param], tcp=True) as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    """A plain client of that server, which is empty."""
+    with server.client() as looking:
+        looking.flushall()
+        yield looking
+
+
+@pytest.fixture
+def executor(server: Server) -> Iterator[SyncExecutor]:
+    """A blocking executor on that server."""
+    executor = executor_for(f"unix://{server.path}", 1.0)
+    yield executor
+    executor.close()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""Scripts made of a string, for tests of what sends them."""
+"""Scripts made of a string, and who sends them, for tests of executors."""
 
 from __future__ import annotations
 
+from distcache.executor import Endpoint, SyncExecutor
 from distcache.op import Op
 from distcache.script import Script
 
@@ -26,3 +27,7 @@ def op(script: Script, *values: object, decode=lambda reply: reply) -> Op:
 
 def echo(text: bytes | str) -> Op:
     return op(ECHO, text)
+
+
+def executor_for(url: str, timeout_s: float = 0.25) -> SyncExecutor:
+    return SyncExecutor(Endpoint(url), timeout_s=timeout_s)

@@ -7,44 +7,15 @@ import threading
 
 import pytest
 from faults import fault_proxy
-from scripts import INCR, echo, op, script_of
-from servers import Server, binaries, free_port, start_server
+from scripts import INCR, echo, executor_for, op, script_of
+from servers import free_port
 
 from distcache.errors import CorruptEntry, ServerError, StaleConfig, Unavailable
-from distcache.executor import Endpoint, SyncExecutor
 from distcache.op import Batch
 
 # Python 3.12 warns of any fork beside threads; those of the proxies hold no lock that the child needs.
 FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-
-
-@pytest.fixture(scope="module", params=sorted(binaries()))
-def server(request):
-    with start_server(binaries()[request.param], tcp=True) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _empty(server: Server):
-    with server.client() as client:
-        client.flushall()
-        client.script_flush()
-
-
-@pytest.fixture
-def executor(server: Server):
-    executor = SyncExecutor(Endpoint(f"unix://{server.path}"), timeout_s=1.0)
-    yield executor
-    executor.close()
-
-
-def value_of(server: Server, key: str) -> int:
-    with server.client() as client:
-        return int(client.get(key) or 0)
-
-
-def executor_for(url: str, timeout_s: float = 0.25) -> SyncExecutor:
-    return SyncExecutor(Endpoint(url), timeout_s=timeout_s)
+pytestmark = pytest.mark.usefixtures("client")
 
 
 # what is sent and what comes back
@@ -240,7 +211,7 @@ def test_threads_share_few_connections(server):
 
 @pytest.mark.parametrize("times", [1, 3])
 @FORKS
-def test_a_child_process_has_connections_of_its_own(server, executor, times):
+def test_a_child_process_has_connections_of_its_own(client, executor, times):
     executor.run(echo("a"))
     for _ in range(times):
         child = os.fork()
@@ -253,7 +224,6 @@ def test_a_child_process_has_connections_of_its_own(server, executor, times):
                 os._exit(status)
         assert executor.run(echo("parent")) == b"parent"
         assert os.waitpid(child, 0)[1] == 0
-        with server.client() as client:  # the parent's connection is still the same one
-            assert len(executor._idle) == 1
-            assert len(client.client_list()) == 2
+        assert len(executor._idle) == 1  # the parent's connection is still the same one
+        assert len(client.client_list()) == 2
         assert executor.run(echo("again")) == b"again"

@@ -12,36 +12,18 @@ import time
 import pytest
 from faults import fault_proxy
 from scripts import INCR, INCR_RETRYABLE, echo, op, script_of
-from servers import Server, binaries, start_server
+from servers import binaries, start_server
 
 from distcache.errors import CircuitOpen, CorruptEntry, EngineError, ServerError, StaleConfig, Unavailable
 from distcache.executor import AsyncExecutor, Endpoint
 from distcache.executor import mux as mux_module
 from distcache.op import Batch, Block
 
-pytestmark = pytest.mark.asyncio
-
-
-@pytest.fixture(scope="module", params=sorted(binaries()))
-def server(request):
-    with start_server(binaries()[request.param], tcp=True) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _empty(server: Server):
-    with server.client() as client:
-        client.flushall()
-        client.script_flush()
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("client")]
 
 
 def executor_for(url: str, timeout_s: float = 0.25, **options: int) -> AsyncExecutor:
     return AsyncExecutor(Endpoint(url), timeout_s=timeout_s, **options)
-
-
-def value_of(server: Server, key: str) -> int:
-    with server.client() as client:
-        return int(client.get(key) or 0)
 
 
 async def until(condition, description: str) -> None:
@@ -235,7 +217,7 @@ async def test_one_late_caller_does_not_cost_the_others_their_connection(server)
         await executor.aclose()
 
 
-async def test_a_dead_connection_is_dropped_and_those_behind_try_again(server):
+async def test_a_dead_connection_is_dropped_and_those_behind_try_again(server, client):
     with fault_proxy(server.path) as proxy:
         executor = executor_for(proxy.url, 0.4)
         await executor.run_batch(Batch([op(INCR, "once"), op(INCR_RETRYABLE, "again")]))
@@ -251,24 +233,24 @@ async def test_a_dead_connection_is_dropped_and_those_behind_try_again(server):
         assert await again == 3
         with pytest.raises(Unavailable, match="stopped answering"):
             await once
-        assert (value_of(server, "once"), proxy.accepted) == (2, 2)
+        assert (int(client.get("once")), proxy.accepted) == (2, 2)
         await executor.aclose()
 
 
-async def test_a_cut_connection_costs_only_what_must_not_be_repeated(server):
+async def test_a_cut_connection_costs_only_what_must_not_be_repeated(server, client):
     with fault_proxy(server.path) as proxy:
         executor = executor_for(proxy.url, 3.0)
         await executor.run_batch(Batch([op(INCR, "once"), op(INCR_RETRYABLE, "again")]))
         proxy.swallow = True
         tasks = [asyncio.create_task(executor.run(op(script, "n"))) for script in (INCR, INCR_RETRYABLE) * 10]
         seen = len(proxy.requests)
-        await until(lambda: value_of(server, "n") == 20, f"all were executed ({seen} bytes of requests before)")
+        await until(lambda: int(client.get("n") or 0) == 20, f"all were executed ({seen} bytes of requests before)")
         proxy.swallow = False
         proxy.cut()
         replies = await asyncio.gather(*tasks, return_exceptions=True)
         assert sorted(replies[1::2]) == list(range(21, 31))
         assert all(isinstance(reply, Unavailable) for reply in replies[::2])
-        assert value_of(server, "n") == 30
+        assert int(client.get("n")) == 30
         assert executor.breaker.closed
         await executor.aclose()
 

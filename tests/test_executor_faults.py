@@ -8,41 +8,14 @@ import time
 
 import pytest
 from faults import fault_proxy
-from scripts import INCR, INCR_RETRYABLE, echo, op
-from servers import Server, binaries, start_server, wait_until
+from scripts import INCR, INCR_RETRYABLE, echo, executor_for, op
+from servers import wait_until
 
 from distcache.errors import Unavailable
 from distcache.executor import Endpoint, SyncExecutor
 from distcache.op import Batch
 
-
-@pytest.fixture(scope="module", params=sorted(binaries()))
-def server(request):
-    with start_server(binaries()[request.param], tcp=True) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _empty(server: Server):
-    with server.client() as client:
-        client.flushall()
-        client.script_flush()
-
-
-@pytest.fixture
-def executor(server: Server):
-    executor = SyncExecutor(Endpoint(f"unix://{server.path}"), timeout_s=1.0)
-    yield executor
-    executor.close()
-
-
-def value_of(server: Server, key: str) -> int:
-    with server.client() as client:
-        return int(client.get(key) or 0)
-
-
-def executor_for(url: str, timeout_s: float = 0.25) -> SyncExecutor:
-    return SyncExecutor(Endpoint(url), timeout_s=timeout_s)
+pytestmark = pytest.mark.usefixtures("client")
 
 
 # deadlines
@@ -112,17 +85,17 @@ def test_a_signal_handler_that_raises_drops_the_connection(server):
 
 
 @pytest.mark.parametrize("fault", [{"delay_s": 0.4}, {"swallow": True}])
-def test_what_must_not_be_sent_twice_is_sent_once(server, fault):
+def test_what_must_not_be_sent_twice_is_sent_once(server, client, fault):
     with fault_proxy(server.path) as proxy:
         executor = executor_for(proxy.url, 0.2)
         executor.run(op(INCR, "n"))
         vars(proxy).update(fault)
         took(lambda: executor.run(op(INCR, "n")))
-        assert value_of(server, "n") == 2
+        assert int(client.get("n")) == 2
         executor.close()
 
 
-def test_a_connection_lost_before_the_reply(server):
+def test_a_connection_lost_before_the_reply(server, client):
     with fault_proxy(server.path) as proxy:
         executor = executor_for(proxy.url, 1.0)
         executor.run_batch(Batch([op(INCR, "once"), op(INCR_RETRYABLE, "again"), echo("")]))
@@ -137,11 +110,11 @@ def test_a_connection_lost_before_the_reply(server):
             else:
                 assert executor.run(op(script, key)) == 3
             timer.join()
-        assert (value_of(server, "once"), value_of(server, "again")) == (2, 3)
+        assert (int(client.get("once")), int(client.get("again"))) == (2, 3)
         executor.close()
 
 
-def test_a_connection_lost_in_the_middle_of_a_batch(server):
+def test_a_connection_lost_in_the_middle_of_a_batch(server, client):
     with fault_proxy(server.path) as proxy:
         executor = executor_for(proxy.url, 1.0)
         executor.run_batch(Batch([op(INCR, "n"), echo("")]))
@@ -152,7 +125,7 @@ def test_a_connection_lost_in_the_middle_of_a_batch(server):
         proxy.cut_after = 1
         results = executor.run_batch(Batch([op(INCR_RETRYABLE, "m"), op(INCR_RETRYABLE, "m")]))
         assert results[0] < results[1]
-        wait_until(lambda: value_of(server, "n") == 7, "all of the first batch were executed")
+        wait_until(lambda: int(client.get("n") or 0) == 7, "all of the first batch were executed")
         executor.close()
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 import redis
 from faults import fault_proxy
-from scripts import INCR, echo, op, script_of
+from scripts import INCR, echo, executor_for, op, script_of
 from servers import binaries, start_server, wait_until
 
 from distcache.errors import CircuitOpen, ConfigError, EngineError, ServerError, StaleConfig, Unavailable
@@ -18,10 +18,6 @@ from distcache.op import Batch
 
 # Python 3.12 warns of any fork beside threads; those of the proxies hold no lock that the child needs.
 FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-
-
-def executor_for(url: str, timeout_s: float = 0.25) -> SyncExecutor:
-    return SyncExecutor(Endpoint(url), timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize("name", sorted(binaries()))

@@ -5,28 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from servers import binaries, start_server
 
 from distcache import AsyncContentHashCache, AsyncSmartCache
 from distcache.errors import ServerError
 from distcache.executor.wire import MOST_ROWS
 from distcache.keys import Partition, key_id
 
+pytestmark = pytest.mark.usefixtures("client")
 SMART, CONTENT = Partition("smart", 0), Partition("signatures", 0)
 MANY = 3 * MOST_ROWS + 5
-
-
-@pytest.fixture(scope="module", params=sorted(binaries()))
-def server(request):
-    with start_server(binaries()[request.param]) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def client(server):
-    with server.client() as looking:
-        looking.flushall()
-        yield looking
 
 
 def calls_of(client):

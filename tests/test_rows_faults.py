@@ -8,7 +8,6 @@ import time
 
 import pytest
 from faults import fault_proxy
-from servers import binaries, start_server
 
 from distcache import AsyncContentHashCache, AsyncSmartCache
 from distcache.content.text import place
@@ -16,22 +15,9 @@ from distcache.errors import ServerError, Unavailable
 from distcache.executor.wire import MOST_ROWS
 from distcache.keys import Partition, key_id, scope_id
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("client")]
 MANY = MOST_ROWS + 8
 """A call that is full, and goes out at once, and one that goes at the end of the turn."""
-
-
-@pytest.fixture(scope="module", params=sorted(binaries()))
-def server(request):
-    with start_server(binaries()[request.param]) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def client(server):
-    with server.client() as looking:
-        looking.flushall()
-        yield looking
 
 
 class Smart:
