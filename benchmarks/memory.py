@@ -71,6 +71,11 @@ def _outputs(cache: Any, numbers: range) -> None:
     cache.put_many([{"key": key(one), "output": VALUE, "content_hash": HASH(one * 7919)} for one in numbers])
 
 
+def _twice(cache: Any, numbers: range) -> None:
+    _outputs(cache, numbers)
+    _outputs(cache, numbers)
+
+
 def _asked_for(cache: Any, numbers: range) -> None:
     for one in numbers:
         cache.put(key(one), VALUE, HASH(one * 7919))
@@ -110,9 +115,14 @@ def text(number: int) -> str:
 
 
 CASES = [
-    Case("SmartCache, no dependencies, history=0", lambda u, n: _smart(u, n, history=0), _outputs),
     Case("SmartCache, no dependencies", _smart, _outputs),
-    Case("the same, keys put one after the other: learned from", _learning, _asked_for, kinds=("l:", "n:", "learned")),
+    Case("the same, compiled twice", _smart, _twice, kinds=("h:", "histories")),
+    Case(
+        "compiled once, keys put one after the other: learned from",
+        _learning,
+        _asked_for,
+        kinds=("l:", "n:", "learned"),
+    ),
     Case("ContentHashCache.set_key, no text", _content, _keyed),
     Case("ContentHashCache.set_key, ttl_seconds=inf", lambda u, n: _content(u, n, ttl_seconds=float("inf")), _keyed),
     Case("ContentHashCache.set, beyond text and index", _content, _texts, text_bytes=400),

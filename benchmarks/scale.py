@@ -99,13 +99,11 @@ def content(url: str, entries: int) -> ContentHashCache:
 
 
 COPY = expand("""--@include write_state
-local entries, usage, score, deadline, history, histories, indexed, prefixes = unpack(KEYS)
+local entries, usage, score, deadline, indexed, prefixes = unpack(KEYS)
 local one, field = ARGV[1], ARGV[2]
 local fields, used = redis.call('HGETALL', entries .. one), redis.call('HGET', usage, one)
 local priority, expires = redis.call('ZSCORE', score, one), redis.call('ZSCORE', deadline, one)
-local ttl, record = redis.call('PTTL', entries .. one), redis.call('LINDEX', history .. one, 0)
-local written = redis.call('ZSCORE', histories, one)
-local at
+local ttl, at = redis.call('PTTL', entries .. one), nil
 for i = 1, #fields, 2 do if fields[i] == field then at = i + 1 end end
 for i = 3, #ARGV, 4 do
   local id = ARGV[i]
@@ -115,7 +113,6 @@ for i = 3, #ARGV, 4 do
   redis.call('ZADD', score, priority, id)
   if ttl > 0 then redis.call('PEXPIRE', entries .. id, ttl) end
   if expires then redis.call('ZADD', deadline, expires, id) end
-  if record then redis.call('LPUSH', history .. id, record) redis.call('ZADD', histories, written, id) end
   if ARGV[i + 2] ~= '' then
     redis.call('HSET', indexed, id, ARGV[i + 2])
     redis.call('ZADD', prefixes, 0, ARGV[i + 3])
@@ -132,11 +129,11 @@ def _copy(
     url: str, part: Partition, one: bytes, field: str, entries: int, copies: Callable[[range], list[bytes]]
 ) -> None:
     client = redis.Redis.from_url(url)
-    keys = [part.entries, part.usage, part.score, part.deadline, part.history, part.histories]
+    keys = [part.entries, part.usage, part.score, part.deadline, part.indexed, part.prefixes]
     script = client.register_script(COPY)
     for start in track(range(SMALL, entries, BATCH), f"{entries:,} entries", disable=entries == SMALL):
         numbers = range(start, min(start + BATCH, entries))
-        script([*keys, part.indexed, part.prefixes], [one, field, *copies(numbers)])
+        script(keys, [one, field, *copies(numbers)])
     client.close()
 
 

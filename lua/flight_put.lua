@@ -7,10 +7,10 @@
 local lease    = KEYS[15]            -- hash: who computes this
 local wakes    = KEYS[16]            -- stream: flights that ended while others waited
 local voided   = KEYS[17]            -- zset: key id -> fence at which it was invalidated
-local flight   = ARGV[15]            -- its name there
-local owner    = ARGV[16]            -- the caller, '' for one without a lease
-local fence    = ARGV[17]            -- its token; of a caller without a lease, that of the one it waited for, or ''
-local grace_ms = tonumber(ARGV[18])  -- int: how long an expired output may still stand in for a failed compute
+local flight   = ARGV[14]            -- its name there
+local owner    = ARGV[15]            -- the caller, '' for one without a lease
+local fence    = ARGV[16]            -- its token; of a caller without a lease, that of the one it waited for, or ''
+local grace_ms = tonumber(ARGV[17])  -- int: how long an expired output may still stand in for a failed compute
 
 --@include smart_store
 --@include smart_find

@@ -1,30 +1,34 @@
 -- The records of a key's compiles, newest first, and which of their outputs are held: {{record, 1 or 0}, ...}.
 local state      = KEYS[1]            -- hash: shared config
-local records    = KEYS[2]            -- list: the records
-local entries    = KEYS[3]            -- prefix of the entries' hashes
-local versions   = KEYS[4]            -- list: ids of the hashes of older versions
+local usage      = KEYS[2]            -- hash: entry id -> use, size, cost, deadline
+local records    = KEYS[3]            -- list: the records of earlier compiles
+local entries    = KEYS[4]            -- prefix of the entries' hashes
+local versions   = KEYS[5]            -- list: ids of the hashes of older versions
 local partitions = ARGV[1]            -- int: how many partitions this client believes in
 local id         = ARGV[2]            -- the key's id
 local count      = tonumber(ARGV[3])  -- int: how many at most
 
 --@include clock
 --@include stale
-local known = redis.call('HMGET', state, 'partitions', 'history_age_ms')
+--@include usage
+--@include record
+local known = redis.call('HMGET', state, 'partitions', 'history_age_ms', 'history')
 if known[1] ~= partitions then return stale() end
-local held = {}
-local function hold(one)
-  local written = redis.call('HGET', entries .. one, 'w')
-  if written then held[tonumber(written)] = true end
-end
-hold(id)
-for _, older in ipairs(redis.call('LRANGE', versions, 0, -1)) do hold(id .. older) end
-
 local oldest = clock() - tonumber(known[2])
+count = math.min(count, tonumber(known[3]))
 local reply = {}
-for _, record in ipairs(redis.call('LRANGE', records, 0, count - 1)) do
-  local tick, written = string.match(record, '^(%S+) (%S+) ')
-  if (tonumber(written) or -math.huge) >= oldest then
-    reply[#reply + 1] = {record, held[tonumber(tick)] and 1 or 0}
-  end
+local function show(record, held)
+  local written = record and string.match(record, '^%S+ (%S+) ')
+  if #reply < count and (tonumber(written) or -math.huge) >= oldest then reply[#reply + 1] = {record, held} end
+end
+
+local held = {}
+for _, older in ipairs(redis.call('LRANGE', versions, 0, -1)) do
+  held[redis.call('HGET', entries .. id .. older, 'w') or ''] = 1
+end
+local used = redis.call('HGET', usage, id)
+if used then show(format_record(parse_usage(used), redis.call('HMGET', entries .. id, 'h', 't', 'w', 'm')), 1) end
+for _, record in ipairs(redis.call('LRANGE', records, 0, math.max(count, 1) - 1)) do
+  show(record, held[string.match(record, '^%S+')] or 0)
 end
 return reply

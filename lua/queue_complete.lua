@@ -9,11 +9,11 @@ local stream   = KEYS[15]  -- stream: where the task came from
 local tasks    = KEYS[16]  -- prefix of the tasks' hashes
 local state    = KEYS[17]  -- hash: shared config, rare counters
 local voided   = KEYS[18]  -- zset: key id -> fence at which it was invalidated
-local entry    = ARGV[15]  -- the task's entry in the stream
-local task     = ARGV[16]  -- the task
-local consumer = ARGV[17]  -- the worker
-local reason   = ARGV[18]  -- why it was queued
-local fence    = ARGV[19]  -- that of the moment when the worker took it
+local entry    = ARGV[14]  -- the task's entry in the stream
+local task     = ARGV[15]  -- the task
+local consumer = ARGV[16]  -- the worker
+local reason   = ARGV[17]  -- why it was queued
+local fence    = ARGV[18]  -- that of the moment when the worker took it
 
 --@include smart_store
 --@include queue_move

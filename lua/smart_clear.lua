@@ -2,11 +2,11 @@
 -- events and history stay.
 -- Returns {how many, 1 if more are left else 0}.
 --@include smart_keys
-local learned    = KEYS[12]           -- zset: key id and key -> last observation
-local successors = KEYS[13]           -- prefix of the sets of successors
-local soon       = KEYS[14]           -- prefix of the sets of keys soon after
-local voided     = KEYS[15]           -- zset: key id -> fence at which it was invalidated
-local state      = KEYS[16]           -- hash: shared config, rare counters
+local learned    = KEYS[14]           -- zset: key id and key -> last observation
+local successors = KEYS[15]           -- prefix of the sets of successors
+local soon       = KEYS[16]           -- prefix of the sets of keys soon after
+local voided     = KEYS[17]           -- zset: key id -> fence at which it was invalidated
+local state      = KEYS[18]           -- hash: shared config, rare counters
 local limit      = tonumber(ARGV[2])  -- int: entries to remove in this call
 
 --@include clock

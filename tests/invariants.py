@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import packed
 
-from distcache.codec import unpack
 from distcache.config import EVENT_KINDS, SharedConfig
 from distcache.keys import hash_id, key_id, raw
+from distcache.smart.records import HistoryRecord, Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -327,7 +327,7 @@ def dependencies(part: Partition) -> Iterator[str]:
     for one, stored in part.many("e:").items():
         if part.damaged:
             return
-        names = unpack(stored.value[b"m"])[0]
+        names = Metadata.decode(stored.value[b"m"]).dependencies
         wanted = {key_id(raw(name)) for name in names} - {one[:ID]}
         if wanted != set(edges.get(one, ())):
             yield f"{one.hex()} was put with other dependencies than its edges"
@@ -360,8 +360,11 @@ def histories(part: Partition) -> Iterator[str]:
         if ticks != sorted(set(ticks), reverse=True):
             yield f"the history of {one.hex()} is out of order"
         for record in stored.value:
-            if not re.match(rb"\d+ \d+ .", record, re.DOTALL) or len(unpack(record.split(b" ", 2)[2])) != 4:
+            if HistoryRecord.decode((record, 0)) is None:
                 yield f"the history of {one.hex()} has a record that cannot be read"
+        latest = part.many("e:").get(one)
+        if latest is not None and ticks and float(latest.value[b"w"]) <= ticks[0]:
+            yield f"the history of {one.hex()} has the record of an entry that is there"
     if len(known) > 4 * part.number("bound_entries") and not part.lowered:
         yield f"there are {len(known)} histories"
 

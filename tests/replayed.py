@@ -10,16 +10,16 @@ from pathlib import Path
 import packed
 import pytest
 
-from distcache.codec import pack
 from distcache.keys import Keyspace, key_id
 from distcache.op import Row
 from distcache.smart.ops import GET, PUT, SmartOps
+from distcache.smart.records import Metadata
 
 TRACES = Path(__file__).parents[2] / "shared" / "traces"
 REQUESTS = 1500
 SPACE = Keyspace("smart", 1)
 PART = SPACE.partitions[0]
-META = pack(((), "", (0, 0), ""))
+META = Metadata.encode((), "", (0, 0), "")
 
 
 def zipf(chance):
@@ -84,7 +84,7 @@ class Wire:
         return self.ops.get(key, b"")
 
     def put(self, key, size, cost):
-        rest = {"meta": META, "record": b"", "dependencies": (), "ttl_ms": None}
+        rest = {"meta": META, "dependencies": (), "ttl_ms": None}
         return self.ops.put(key, b"h", b"x", size=size, cost=cost, **rest)
 
     def send(self, ops):

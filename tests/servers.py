@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,3 +137,17 @@ def start_server(binary: str, *, tcp: bool = False, tls: bool = False, args: Seq
             yield server
         finally:
             server.kill()
+
+
+@cache
+def has_tls(name: str) -> bool:
+    """Whether this server is built with TLS, and openssl is there to make its certificate."""
+    if not shutil.which("openssl"):
+        return False
+    try:
+        with start_server(binaries()[name], tls=True):
+            return True
+    except AssertionError as error:
+        if "tls" not in str(error).lower():
+            raise
+        return False

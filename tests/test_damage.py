@@ -50,6 +50,14 @@ def no_tick(client, part, one):
     client.hdel(part.entry(one), "w")
 
 
+def no_history(client, part, one):
+    client.set(part.history + one, "no list")
+
+
+def no_metadata(client, part, one):
+    client.hset(part.entry(one), "m", "none of ours")
+
+
 @pytest.fixture
 def backend(real):
     """A real server; the damage is found by these tests, not by the check after each."""
@@ -95,7 +103,7 @@ def test_an_error_is_raised_where_errors_are_not_misses(smart, backend):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("damage", [other_type, no_number])
+@pytest.mark.parametrize("damage", [other_type, no_number, no_history, no_metadata])
 def test_it_is_stored_anew(smart, backend, damage, policy):
     cache = filled(smart, policy=policy, on_error="raise")
     damage(backend.client, SMART, key_id(BAD.encode()))
@@ -116,7 +124,7 @@ def test_a_signature_is_stored_anew(content, backend, damage):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("damage", [other_type, no_number])
+@pytest.mark.parametrize("damage", [other_type, no_number, no_history, no_metadata])
 def test_it_is_evicted(smart, backend, damage, policy):
     cache = filled(smart, policy=policy, on_error="raise", max_entries=len(KEYS))
     for key in KEYS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import threading
 import time
@@ -12,7 +11,7 @@ import time
 import pytest
 from faults import fault_proxy
 from scripts import INCR, INCR_RETRYABLE, echo, op, script_of
-from servers import binaries, start_server
+from servers import binaries, has_tls, start_server
 
 from distcache.errors import CircuitOpen, CorruptEntry, EngineError, ServerError, StaleConfig, Unavailable
 from distcache.executor import AsyncExecutor, Endpoint
@@ -338,9 +337,11 @@ async def test_what_revive_raises_is_the_error(tmp_path):
     await executor.aclose()
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificate with openssl")
-async def test_tls():
-    with start_server(binaries()["redis"], tls=True) as own:
+@pytest.mark.parametrize("name", sorted(binaries()))
+async def test_tls(name):
+    if not has_tls(name):
+        pytest.skip("there is no TLS: this server is built without, or openssl is not there")
+    with start_server(binaries()[name], tls=True) as own:
         executor = executor_for(own.url, 3.0)
         assert await executor.run(echo("x" * 100_000)) == b"x" * 100_000
         assert await asyncio.gather(*[executor.run(echo("c")) for _ in range(50)]) == [b"c"] * 50

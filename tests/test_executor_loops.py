@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import shutil
 import threading
 
 import pytest
 from scripts import echo
-from servers import binaries, start_server
+from servers import binaries, has_tls, start_server
 
 from distcache.executor import AsyncExecutor, Endpoint
 
@@ -20,7 +19,7 @@ FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 @pytest.fixture(scope="module")
 def server():
-    with start_server(binaries()["redis"], tls=bool(shutil.which("openssl"))) as running:
+    with start_server(binaries()["redis"], tls=has_tls("redis")) as running:
         yield running
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 
 import pytest
 import redis
 from faults import fault_proxy
 from scripts import INCR, echo, executor_for, op, script_of
-from servers import binaries, start_server, wait_until
+from servers import binaries, has_tls, start_server, wait_until
 
 from distcache.errors import CircuitOpen, ConfigError, EngineError, ServerError, StaleConfig, Unavailable
 from distcache.executor import Endpoint, SyncExecutor
@@ -105,28 +104,24 @@ def test_what_revive_raises_is_the_error(tmp_path):
 
 
 @FORKS
-@pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificate with openssl")
 @pytest.mark.parametrize("name", sorted(binaries()))
 def test_tls(name):
-    try:
-        with start_server(binaries()[name], tls=True) as own:
-            executor = executor_for(own.url, 3.0)
-            assert executor.run(echo("a")) == b"a"
-            assert executor.run(echo("x" * 100_000)) == b"x" * 100_000
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if executor.run(echo("child")) == b"child" else 1)
-            assert os.waitpid(child, 0)[1] == 0
-            assert executor.run(echo("b")) == b"b"
-            unknown = executor_for(own.url.partition("?")[0], 3.0)
-            with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
-                unknown.run(echo("a"))
-            executor.close()
-            unknown.close()
-    except AssertionError as error:
-        if "tls" not in str(error).lower():
-            raise
-        pytest.skip("this server is built without TLS")
+    if not has_tls(name):
+        pytest.skip("there is no TLS: this server is built without, or openssl is not there")
+    with start_server(binaries()[name], tls=True) as own:
+        executor = executor_for(own.url, 3.0)
+        assert executor.run(echo("a")) == b"a"
+        assert executor.run(echo("x" * 100_000)) == b"x" * 100_000
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if executor.run(echo("child")) == b"child" else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert executor.run(echo("b")) == b"b"
+        unknown = executor_for(own.url.partition("?")[0], 3.0)
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            unknown.run(echo("a"))
+        executor.close()
+        unknown.close()
 
 
 def test_fakeredis_needs_no_server(tmp_path):

@@ -7,8 +7,8 @@ from dataclasses import replace
 import packed
 import pytest
 
-from distcache.codec import pack
 from distcache.keys import Partition, hash_id, key_id
+from distcache.smart.records import Metadata
 
 PART = Partition("smart", 0)
 A, B, C = (key_id(name) for name in (b"a", b"b", b"c"))
@@ -22,6 +22,7 @@ def client(smart, backend):
     cache = smart(max_entries=4, max_size_mb=1, versions=2)
     cache.put("c", "1", "h", ["d"])
     cache.put("b", "22", "h", ["c"], ttl_seconds=100)
+    cache.put("a", "333", "h0", ["b"])
     cache.put("a", "333", "h1", ["b"])
     cache.put("a", "4444", "h2", ["b"])
     cache.invalidate("c")
@@ -112,7 +113,10 @@ PLANTED = {
         "nothing depends on the relic",
     ),
     "too many relics": (lambda c: c.zadd(PART.relics, {bytes([n]) * 16: 1 for n in range(9)}), "relics"),
-    "other dependencies": (lambda c: c.hset(PART.entry(A), "m", pack((("z",), "", (0, 0), ""))), "other dependencies"),
+    "other dependencies": (
+        lambda c: c.hset(PART.entry(A), "m", Metadata.encode(("z",), "", (0, 0), "")),
+        "other dependencies",
+    ),
     # versions, histories, lessons, ghosts
     "a version not listed": (lambda c: c.delete(PART.versions + A), "an entry not listed"),
     "a version of nobody": (lambda c: c.rpush(PART.versions + B, b"12345678"), "listed and no entry"),
@@ -123,6 +127,10 @@ PLANTED = {
     "a long history": (lambda c: state_of(c, history=1), "has 2 records"),
     "a history out of order": (lambda c: c.lmove(PART.history + A, PART.history + A, "LEFT", "RIGHT"), "out of order"),
     "a record that is none": (lambda c: c.rpush(PART.history + A, "1 1 x"), "histories"),
+    "a record too early": (
+        lambda c: c.lpush(PART.history + A, c.hget(PART.entry(A), "w") + b" 1 0 1 1 h"),
+        "the record of an entry that is there",
+    ),
     "too many histories": (lambda c: c.zadd(PART.histories, {bytes([n]): 1 for n in range(30)}), "histories"),
     "lessons not listed": (lambda c: c.delete(PART.learned), "are not listed"),
     "lessons that are gone": (lambda c: c.delete(PART.successors + A), "listed and not there"),

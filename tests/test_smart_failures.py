@@ -9,11 +9,11 @@ from conftest import TIMEOUT_S, smart_on
 from servers import binaries, start_server, wait_until
 
 from distcache import CircuitOpen, ServerError, SmartCache, Unavailable
-from distcache.codec import pack
 from distcache.errors import ValueTooLarge
 from distcache.executor import Endpoint, SyncExecutor, fake
 from distcache.keys import Keyspace, Partition
 from distcache.smart.ops import SmartOps
+from distcache.smart.records import Metadata
 
 CALLS = {
     "get": (lambda cache: cache.get("a"), None),
@@ -279,8 +279,8 @@ def test_a_put_that_is_sent_twice_takes_effect_once(backend):
     cache = SmartCache(url=backend.url, timeout_s=TIMEOUT_S)
     executor = SyncExecutor(Endpoint(backend.url), timeout_s=TIMEOUT_S)
     ops = SmartOps(Keyspace("smart", 1))
-    meta, record = pack(((), "", (0, 0), "")), pack(("h", 5, 1, ""))
-    put = ops.put(b"a", b"h", b"\x01x", size=1, cost=5.0, meta=meta, record=record, dependencies=[], ttl_ms=None)
+    meta = Metadata.encode((), "", (0, 0), "")
+    put = ops.put(b"a", b"h", b"\x01x", size=1, cost=5.0, meta=meta, dependencies=[], ttl_ms=None)
     assert [executor.run(put), executor.run(put)] == [True, True]
     assert cache.get_stats()["writes"] == 1
     assert len(cache.get_history("a")) == 1
@@ -295,7 +295,7 @@ def test_a_refused_put_that_is_sent_twice_is_refused_twice(backend):
     cache = SmartCache(url=backend.url, max_size_mb=0.001, timeout_s=TIMEOUT_S)
     executor = SyncExecutor(Endpoint(backend.url), timeout_s=TIMEOUT_S)
     big = SmartOps(Keyspace("smart", 1)).put(
-        b"a", b"h", b"\x01x", size=5000, cost=0.0, meta=b"\x90", record=b"\x90", dependencies=[], ttl_ms=None
+        b"a", b"h", b"\x01x", size=5000, cost=0.0, meta=b"\x90", dependencies=[], ttl_ms=None
     )
     for _ in range(2):
         with pytest.raises(ValueTooLarge):

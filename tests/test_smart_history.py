@@ -7,11 +7,13 @@ import itertools
 import os
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 from conftest import TIMEOUT_S
 
 from distcache import SmartCache
+from distcache.errors import ValueTooLarge
 from distcache.keys import Partition, key_id
 from distcache.smart.learner import BATCH, KEPT
 
@@ -78,6 +80,64 @@ def test_history_outlives_the_entry(smart):
     assert hashes(cache.get_history("a")) == ["h"]
 
 
+def test_the_one_compile_of_an_entry_is_recorded_in_the_entry_alone(smart, backend):
+    cache = smart()
+    cache.put("a", "1", "h")
+    assert hashes(cache.get_history("a")) == ["h"]
+    assert not backend.client.exists(PART.histories, PART.history + key_id(b"a"))
+
+
+def expire(cache, backend):
+    backend.let_pass(60)
+    cache.cleanup_expired()
+
+
+def too_large(cache, backend):
+    with pytest.raises(ValueTooLarge):
+        cache.put("a", "x" * 2**21, "h")
+
+
+GONE = {
+    "invalidated": lambda cache, backend: cache.invalidate("a"),
+    "invalidated by a dependency": lambda cache, backend: cache.invalidate_by_dependency("d"),
+    "expired": expire,
+    "evicted": lambda cache, backend: [cache.put(f"k{number}", "x", "h") for number in range(3)],
+    "cleared": lambda cache, backend: cache.clear(),
+    "found corrupt": lambda cache, backend: (
+        backend.client.hset(PART.entry(key_id(b"a")), "o", b"\xff none of ours"),
+        cache.get("a"),
+    ),
+    "larger than the cache": too_large,
+}
+
+
+@pytest.mark.parametrize("how", GONE)
+def test_the_record_stays_when_the_entry_goes(smart, backend, how):
+    cache = smart(max_entries=3, max_size_mb=1, producer="cï 1", policy="lru")
+    cache.put("a", "12", "h", ["d"], compile_time_ms=1e-7, ttl_seconds=50)
+    (before,) = cache.get_history("a")
+    if how != "expired":
+        backend.let_pass(1)
+    GONE[how](cache, backend)
+    assert not cache.has("a")
+    (record,) = cache.get_history("a")
+    passed_ms = 60_000 if how == "expired" else 1000
+    assert record == replace(before, held=False, timestamp=before.timestamp - passed_ms)
+    assert (record.content_hash, record.compile_time_ms, record.size_bytes, record.producer) == ("h", 1e-7, 2, "cï 1")
+
+
+def test_a_record_of_strange_names(smart):
+    cache = smart(producer="7 \ud800 \0 7")
+    for content_hash in ("", "3 \ud800", "\0 h"):
+        cache.put("a", "1", content_hash)
+        cache.invalidate("a")
+    assert [(record.content_hash, record.producer) for record in cache.get_history("a")] == [
+        ("\0 h", "7 \ud800 \0 7"),
+        ("3 \ud800", "7 \ud800 \0 7"),
+        ("", "7 \ud800 \0 7"),
+    ]
+
+
 def test_history_is_capped(smart):
     cache = smart(history=3)
     for number in range(6):
@@ -108,8 +168,9 @@ def test_the_number_of_histories_is_bounded(smart, backend):
     cache = smart(max_entries=2)
     for number in range(12):
         cache.put(f"k{number}", "x", "h")
-    assert backend.client.zcard(PART.histories) == 8
-    assert cache.get_history("k0") == []
+    assert backend.client.zcard(PART.histories) == 8  # and two keys have but their entries
+    assert cache.get_history("k1") == []
+    assert hashes(cache.get_history("k2")) == ["h"]
     assert hashes(cache.get_history("k11")) == ["h"]
 
 

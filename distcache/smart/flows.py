@@ -6,7 +6,6 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from distcache.codec import pack
 from distcache.config import ttl_ms
 from distcache.errors import CorruptEntry, ServerError, Unavailable, ValueTooLarge
 from distcache.keys import key_bytes, raw
@@ -14,7 +13,7 @@ from distcache.op import Batch
 from distcache.shared import merge, together
 from distcache.smart import files, likely
 from distcache.smart.learner import BATCH
-from distcache.smart.records import checked_cost
+from distcache.smart.records import Metadata, checked_cost
 from distcache.smart.whole import WholeCache, lessons
 
 if TYPE_CHECKING:
@@ -276,10 +275,8 @@ class SmartFlows(WholeCache):
         names = tuple(dependencies or ())
         wanted, cost = raw(content_hash), checked_cost(compile_time_ms)
         blob, size = self.codec.encode(output, *self._bound(name, wanted))
-        producer = self.settings.producer
         first, last = line_range
-        meta = pack((names, str(file_path), (int(first), int(last)), producer))
-        record = pack((content_hash, compile_time_ms, size, producer))
+        meta = Metadata.encode(names, str(file_path), (int(first), int(last)), self.settings.producer)
         links = [key_bytes(dependency) for dependency in names]
         span = ttl_ms(ttl_seconds)
         return {
@@ -289,7 +286,6 @@ class SmartFlows(WholeCache):
             "size": size,
             "cost": cost,
             "meta": meta,
-            "record": record,
             "dependencies": links,
             "ttl_ms": span,
             "past": past,

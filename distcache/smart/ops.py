@@ -91,7 +91,6 @@ class SmartOps:
         size: int,
         cost: float,
         meta: bytes,
-        record: bytes,
         dependencies: Iterable[bytes],
         ttl_ms: int | None,
         past: str = "",
@@ -104,7 +103,6 @@ class SmartOps:
             size=size,
             cost=cost,
             meta=meta,
-            record=record,
             dependencies=dependencies,
             ttl_ms=ttl_ms,
             past=past,
@@ -120,7 +118,6 @@ class SmartOps:
         size: int,
         cost: float,
         meta: bytes,
-        record: bytes,
         dependencies: Iterable[bytes],
         ttl_ms: int | None,
         past: str = "",
@@ -131,8 +128,6 @@ class SmartOps:
         return {
             **self._slots[part.number],
             "requests": part.requests,
-            "histories": part.histories,
-            "records": part.history,
             "request": os.urandom(12),
             "id": one,
             "key": key,
@@ -142,7 +137,6 @@ class SmartOps:
             "size": size,
             "cost": cost,
             "meta": meta,
-            "record": record,
             "links": _links(one, dependencies),
             "ttl_ms": "" if ttl_ms is None else ttl_ms,
             "imported": past,
@@ -237,6 +231,7 @@ class SmartOps:
         part = self.keyspace.of(one)
         values = HISTORY.bind(
             state=part.state,
+            usage=part.usage,
             records=part.history + one,
             entries=part.entries,
             versions=part.versions + one,
@@ -358,6 +353,8 @@ def _slots(part: Partition, shape: str) -> dict[str, Any]:
         "entries": part.entries,
         "dependents": part.dependents,
         "versions": part.versions,
+        "histories": part.histories,
+        "records": part.history,
         "partitions": shape,
     }
 

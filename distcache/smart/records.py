@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
-from distcache.codec import unpack
+from distcache.codec import pack, unpack
 from distcache.errors import CorruptEntry
-from distcache.keys import unraw
+from distcache.keys import raw, unraw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,12 +65,20 @@ class Metadata:
     line_range: tuple[int, int] = (0, 0)
     producer: str = ""
 
+    @staticmethod
+    def encode(dependencies: tuple[str, ...], file_path: str, line_range: tuple[int, int], producer: str) -> bytes:
+        """The producer with its length before it, which lua/include/record.lua reads, and the rest as msgpack."""
+        name = raw(producer)
+        return b"%d %b%b" % (len(name), name, pack((dependencies, file_path, line_range)))
+
     @classmethod
     def decode(cls, packed: bytes) -> Metadata:
-        """From msgpack; of what is not what put packed, nothing is known."""
+        """Of what is not what put packed, nothing is known."""
         try:
-            dependencies, file_path, (first, last), producer = unpack(packed)
-            return cls(tuple(dependencies), file_path, (first, last), producer)
+            length, rest = packed.split(b" ", 1)
+            end = int(length)
+            dependencies, file_path, (first, last) = unpack(rest[end:])
+            return cls(tuple(dependencies), file_path, (first, last), unraw(rest[:end]))
         except (CorruptEntry, TypeError, ValueError):
             return cls()
 
@@ -158,11 +166,12 @@ class HistoryRecord:
     def decode(cls, row: Sequence[Any]) -> HistoryRecord | None:
         """From a row of lua/history.lua; None when it is not what put packed."""
         record, held = row
-        _tick, written, packed = record.split(b" ", 2)
         try:
-            content_hash, compile_time_ms, size_bytes, producer = unpack(packed)
-            return cls(content_hash, number(written), compile_time_ms, size_bytes, producer, bool(held))
-        except (CorruptEntry, TypeError, ValueError):
+            _tick, written, cost, size, length, rest = record.split(b" ", 5)
+            end = int(length)
+            content_hash, producer = unraw(rest[:end]), unraw(rest[end:])
+            return cls(content_hash, number(written), float(cost), int(size), producer, bool(held))
+        except ValueError:
             return None
 
 

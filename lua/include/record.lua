@@ -1,16 +1,12 @@
--- add_record(records, histories, s, id, written, record): one more compile in a key's history. A history is bounded
--- by length and age, their number by four times the entries.
-local function add_record(records, histories, s, id, written, record)
-  local list = records .. id
-  local length = redis.call('LPUSH', list, string.format('%d %d ', s.tick, written) .. record)
-  if length > s.history then redis.call('LTRIM', list, 0, s.history - 1) end
-  redis.call('PEXPIRE', list, s.history_age_ms)
-  redis.call('ZADD', histories, s.tick, id)
-  local over = length == 1 and redis.call('ZCARD', histories) - 4 * s.bound_entries or 0
-  if over > 0 then
-    for _, oldest in ipairs(redis.call('ZRANGE', histories, 0, math.min(over, 8) - 1)) do
-      redis.call('ZREM', histories, oldest)
-      redis.call('UNLINK', records .. oldest)
-    end
-  end
+-- The records of a key's compiles. That of its latest version is the entry itself; it becomes an item of the key's list
+-- when the entry goes, is written over, or becomes an older version: most entries are compiled once, and a list costs
+-- more than half of what they do.
+--
+-- format_record(u, entry): 'tick written cost size length-of-hash ', the hash, and who made it; nil if that is not known.
+-- entry: hash, written (ms), tick, metadata.
+local function format_record(u, entry)
+  local length, from = string.match(entry[4] or '', '^(%d+) ()')
+  if not (length and entry[1] and entry[2] and entry[3]) then return nil end
+  return string.format('%s %s %.17g %d %d ', entry[3], entry[2], u.cost, u.size, #entry[1]) .. entry[1]
+    .. string.sub(entry[4], from, from + length - 1)
 end

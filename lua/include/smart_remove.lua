@@ -1,9 +1,14 @@
--- smart_remove(g, s, id): take an entry out of every index but the graph. Returns its usage (nil if it had none).
+-- smart_remove(g, s, id): take an entry out of every index but the graph; its record stays. Returns its usage (nil if it
+-- had none) and its key.
 -- g names the keys; s is the state, which the caller writes back.
+--@include keep_record
 local function smart_remove(g, s, id)
   local text = redis.call('HGET', g.usage, id)
   local u = text and parse_usage(text)
+  -- Another program may have put something else in the entry's place; it goes all the same.
+  local entry = redis.pcall('HMGET', g.entries .. id, 'h', 't', 'w', 'm', 'k')
   if u then
+    if #id == 16 then keep_record(g, s, id, u, entry) end
     s.bytes = s.bytes - u.size
     redis.call('HDEL', g.usage, id)
     if u.deadline > 0 then redis.call('ZREM', g.deadline, id) end
@@ -11,16 +16,13 @@ local function smart_remove(g, s, id)
   redis.call('ZREM', g.score, id)
   redis.call('UNLINK', g.entries .. id)
   if #id > 16 then redis.call('LREM', g.versions .. string.sub(id, 1, 16), 1, string.sub(id, 17)) end
-  return u
+  return u, entry[5] or nil
 end
 
 -- drop(g, s, id, details): the entry goes for good: out of the graph as well, and an event says so.
 -- Returns its usage and its key.
 local function drop(g, s, id, details)
-  -- Another program may have put something else in the entry's place; it goes all the same.
-  local key = redis.pcall('HGET', g.entries .. id, 'k')
-  key = type(key) == 'string' and key or nil
-  local u = smart_remove(g, s, id)
+  local u, key = smart_remove(g, s, id)
   leave(g, id, s.tick)
   emit(g.events, s, 'EVICT', key or '', details)
   return u, key

@@ -14,7 +14,6 @@
 --@include closure
 --@include forget_relics
 --@include demote
---@include record
 --@include write_entry
 local function smart_store(g, s, new, now, used)
   local id, entry = new.id, g.entries .. new.id
@@ -25,12 +24,11 @@ local function smart_store(g, s, new, now, used)
   policy_request(s, 'put', new.size)
 
   local old = used and parse_usage(used) or nil
-  if s.versions > 1 then
-    local before = redis.call('HGET', entry, 'h')
-    if before and before ~= new.hash then
-      demote(g, id)
-      old = nil
-    end
+  local before = (old or s.versions > 1) and redis.pcall('HMGET', entry, 'h', 't', 'w', 'm', 'p', 'g') or {}
+  if old then keep_record(g, s, id, old, before) end
+  if s.versions > 1 and before[1] and before[1] ~= new.hash then
+    demote(g, id)
+    old, before = nil, {}
   end
   -- Before anything else goes: what this output depends on leaves its edges behind, if it goes to make room.
   relink(g, id, new.links)
@@ -59,7 +57,7 @@ local function smart_store(g, s, new, now, used)
   write_entry(entry, 'k', new.key, 'h', new.hash, 'i', new.hash_id, 'o', new.output, 'm', new.meta,
     't', written, 'w', s.tick)
   -- Few have these: an eighth field costs Valkey another 140 bytes.
-  if old then redis.call('HDEL', entry, 'p', 'g') end
+  if before[5] or before[6] then redis.call('HDEL', entry, 'p', 'g') end
   if new.origin ~= '' then redis.call('HSET', entry, 'p', new.origin) end
   if u.ttl > 0 then
     if new.grace_ms > 0 then redis.call('HSET', entry, 'g', new.grace_ms) end
@@ -73,7 +71,6 @@ local function smart_store(g, s, new, now, used)
   end
   redis.call('ZADD', g.score, policy_score(s, u), id)
   s.bytes = s.bytes + new.size
-  if s.history > 0 then add_record(new.records, new.histories, s, id, written, new.record) end
   s.writes = s.writes + 1
   emit(g.events, s, 'WRITE', new.key, string.format('size=%d, compile_time=%.0fms', new.size, new.cost))
   if g.relics_left then
