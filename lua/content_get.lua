@@ -12,20 +12,39 @@ local final     = ARGV[5]  -- '1': finding nothing is a miss, '': other partitio
 local rows, rows_at = ARGV, 6  -- list: id, check, stem, ...
 
 --@include clock
+--@include usual_hit
+--@include content_reply
+local now, us = clock()
+local used, first
+if #rows == rows_at + 2 then
+  local id, check = rows[rows_at], rows[rows_at + 1]
+  used = redis.call('HMGET', usage, '*', id)
+  first = used[2] and redis.pcall('HMGET', entries .. id, 'v', 'd', 'w', 's')
+  if first and first[1] == check and tonumber(first[3]) then
+    local points, packed, record = usual_hit(used[1], used[2], partitions, now, us)
+    if points then
+      redis.call('ZADD', score, points, id)
+      redis.call('HSET', usage, '*', packed, id, record)
+      return {content_reply(g, 'exact', id, first, now, text)}
+    end
+  end
+else
+  local ids = {}
+  for i = rows_at, #rows, 3 do ids[#ids + 1] = rows[i] end
+  used = redis.call('HMGET', usage, '*', unpack(ids))
+end
+
+-- What only the other cases need comes here: a script makes its functions anew at every call.
 --@include write_hot
 --@include stale
 --@include policy
 --@include note
 --@include content_live
---@include content_reply
-local ids = {}
-for i = rows_at, #rows, 3 do ids[#ids + 1] = rows[i] end
-local s, _, used = read_hot(usage, partitions, unpack(ids))
+local s = parse_hot(used[1], partitions)
 if not s then return stale() end
-local now, us = clock()
 
--- What only a search needs comes here: a script makes its functions anew at every call. An entry that is found dead goes
--- at once, so from then on no usage record that was read before is trusted.
+-- And here, what only a search needs. An entry that is found dead goes at once, so from then on no usage record that was
+-- read before is trusted.
 local function search(at, id, why)
 --@include state
 --@include content_members
@@ -48,15 +67,15 @@ end
 
 local function look_up(at, id, known)
   local level, found = 'exact', id
-  local u, entry = content_live(g, id, now, known)
+  local u, entry = content_live(g, id, now, known, first)
   if not (u and entry[1] == rows[at + 1]) then level, found, u, entry = search(at, id, entry) end
   return level, found, u, u and content_reply(g, level, found, entry, now, text)
 end
 
 g.uses, g.points = {}, {}
 local replies = {}
-for n, id in ipairs(ids) do
-  local at = rows_at + 3 * n - 3
+for at = rows_at, #rows, 3 do
+  local n, id = #replies + 1, rows[at]
   s.tick = math.max(us, s.tick + 1)
   -- An entry that somebody has damaged is no concern of the other rows.
   local fine, level, found, u, reply = pcall(look_up, at, id, used[n + 1])

@@ -19,7 +19,8 @@ local touched, touched_at = ARGV, 3  -- list: entry id, how often it was read, .
 --@include note
 local ids = {}
 for i = touched_at, #touched, 2 do ids[#ids + 1] = touched[i] end
-local s, _, used = read_hot(usage, partitions, unpack(ids))
+local used = redis.call('HMGET', usage, '*', unpack(ids))
+local s = parse_hot(used[1], partitions)
 if not s then return stale() end
 if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
 local now, us = clock()

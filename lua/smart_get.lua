@@ -13,6 +13,31 @@ local partitions = ARGV[1]  -- int: how many partitions this client believes in
 local rows, rows_at = ARGV, 2  -- list: entry id, key, content hash asked for ('' for any), its id among versions, ...
 
 --@include clock
+--@include usual_hit
+--@include emit_read
+local now, us = clock()
+local used, entry
+if #rows == rows_at + 3 then
+  local id, key, wanted = rows[rows_at], rows[rows_at + 1], rows[rows_at + 2]
+  used = redis.call('HMGET', usage, '*', id)
+  entry = redis.pcall('HMGET', entries .. id, 'o', 'h', 'k')
+  if entry[3] == key and (wanted == '' or entry[2] == wanted) then
+    local points, packed, record, tick, kinds, cap, uses, expires = usual_hit(used[1], used[2], partitions, now, us)
+    -- The first use of what a prediction has made is counted, and who gets what expires is told more.
+    if points and uses > 0 and expires == 0 then
+      if string.find(kinds, 'HIT', 1, true) then emit_read(events, cap, tick, 'HIT', key) end
+      redis.call('ZADD', score, points, id)
+      redis.call('HSET', usage, '*', packed, id, record)
+      return {{entry[1], entry[2]}}
+    end
+  end
+else
+  local ids = {}
+  for i = rows_at, #rows, 4 do ids[#ids + 1] = rows[i] end
+  used = redis.call('HMGET', usage, '*', unpack(ids))
+end
+
+-- What only the other cases need comes here: a script makes its functions anew at every call.
 --@include write_hot
 --@include stale
 --@include emit
@@ -20,21 +45,16 @@ local rows, rows_at = ARGV, 2  -- list: entry id, key, content hash asked for ('
 --@include note
 --@include smart_find
 --@include smart_reply
-local ids = {}
-for i = rows_at, #rows, 4 do ids[#ids + 1] = rows[i] end
-local s, _, used = read_hot(usage, partitions, unpack(ids))
+local s = parse_hot(used[1], partitions)
 if not s then return stale() end
-local now, us = clock()
-
 local g = {score = score, usage = usage, deadline = deadline, entries = entries, uses = {}, points = {}}
 local replies = {}
-for n, id in ipairs(ids) do
-  local at = rows_at + 4 * n - 4
-  local key = rows[at + 1]
+for at = rows_at, #rows, 4 do
+  local n, id, key = #replies + 1, rows[at], rows[at + 1]
   s.tick = math.max(us, s.tick + 1)
   -- An entry that somebody has damaged is no concern of the other rows.
   local fine, found, u, entry, expires =
-    pcall(smart_find, g, id, key, rows[at + 2], rows[at + 3], now, used[n + 1])
+    pcall(smart_find, g, id, key, rows[at + 2], rows[at + 3], now, used[n + 1], entry)
   if not fine then
     replies[n] = type(found) == 'table' and found or redis.error_reply(found)
   elseif u then

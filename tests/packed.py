@@ -17,8 +17,8 @@ _INCLUDES = folder() / "include"
 def _names(include: str) -> list[str]:
     """What a script unpacks, in order."""
     source = (_INCLUDES / f"{include}.lua").read_text(encoding="utf-8")
-    listed = re.search(r"(?:local )?([^=\n]+(?:,\n[^=]+)?) = struct\.unpack\((?:HOT|COLD)", source)[1]
-    return [name.strip().removeprefix("local ").removeprefix("s.") for name in listed.split(",")]
+    listed = re.search(r"((?:[\w.]+,\s+)+[\w.]+) = struct\.unpack\((?:HOT|COLD)", source)[1]
+    return [name.strip().removeprefix("s.") for name in listed.split(",")]
 
 
 *_HOT, _, _, _, _ = _names("hot_state")

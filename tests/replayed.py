@@ -87,14 +87,23 @@ class Wire:
         rest = {"meta": META, "dependencies": (), "ttl_ms": None}
         return self.ops.put(key, b"h", b"x", size=size, cost=cost, **rest)
 
-    def send(self, ops):
+    def send(self, ops, rows=1):
+        """The replies; so many gets in succession share a call."""
+        calls = []
+        for op in ops:
+            if calls and type(op) is type(calls[-1][0]) is Row and len(calls[-1]) < rows:
+                calls[-1].append(op)
+            else:
+                calls.append([op])
         replies = []
-        for start in range(0, len(ops), 500):
+        for start in range(0, len(calls), 500):
             pipe = self.client.pipeline(transaction=False)
-            for op in ops[start : start + 500]:
-                pipe.evalsha(self._shas[op.script], len(op.script.keys), *op.values)
-            found = pipe.execute()
-            replies += [reply[0] if type(op) is Row else reply for op, reply in zip(ops[start:], found, strict=False)]
+            some = calls[start : start + 500]
+            for op, *more in some:
+                words = [word for other in more for word in other.row]
+                pipe.evalsha(self._shas[op.script], len(op.script.keys), *op.values, *words)
+            for (op, *_), reply in zip(some, pipe.execute(), strict=True):
+                replies += reply if type(op) is Row else [reply]
         return replies
 
 

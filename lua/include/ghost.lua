@@ -9,7 +9,7 @@
 local GHOSTS = {adaptive = 1.25, cost = 1.25, windowed = 2}  -- keys in one generation, in C
 
 local function ghost_add(g, s, id, u)
-  if not policy_life(s) then return end
+  if not policy_life(s.policy) then return end
   local kind
   if s.policy == 'windowed' then
     kind = u.mark == 'w' and 1 or 0
@@ -56,7 +56,7 @@ end
 
 local function ghost_recall(g, s, id, u, old)
   u.f, u.mark = s.t - 2000, '-'
-  if not policy_life(s) then return end
+  if not policy_life(s.policy) then return end
   local known = old and old.f or ghost_take(g, s, id)
   u.f = known or u.f
   policy_count(s, u)

@@ -4,16 +4,13 @@
 -- changes; the rest of the record, s.cold, is for `state`. The config is agreed on in the hash `state` (see lua/open.lua),
 -- which also has the counters that change rarely.
 --
--- read_hot(usage, partitions, id, ...): the state, the usage record of the first entry (false if there is none), and a list
--- of those of all, from its second place on; nil when this client does not know the config as it is (flushed, or made anew
+-- parse_hot(packed, partitions): the state; nil when this client does not know the config as it is (flushed, or made anew
 -- with other partitions).
-local HOT = '<dddddddddddddBc0Bc0Bc0'
-
-local function read_hot(usage, partitions, ...)
-  local found = redis.call('HMGET', usage, '*', ...)
-  local packed = found[1]
+-- read_hot(usage, partitions, id): the same, read, and the usage record of the entry (false if there is none).
+--@include hot_format
+local function parse_hot(packed, partitions)
   -- A text that is none of ours is as good as none.
-  if not packed or #packed < 195 then return nil end
+  if not packed or #packed < STATE_BYTES then return nil end
   local sliding, tick, capacity, t, r, rate, asked, hits, misses, saved_ms, bound_bytes, bound_entries, event_cap,
     count, policy, events, rest = struct.unpack(HOT, packed)
   if count ~= partitions then return nil end
@@ -21,5 +18,10 @@ local function read_hot(usage, partitions, ...)
     sliding = sliding, tick = tick, capacity = capacity, t = t, r = r, rate = rate, asked = asked, hits = hits,
     misses = misses, saved_ms = saved_ms, bound_bytes = bound_bytes, bound_entries = bound_entries,
     event_cap = event_cap, partitions = count, policy = policy, events = events, cold = string.sub(packed, rest),
-  }, found[2], found
+  }
+end
+
+local function read_hot(usage, partitions, ...)
+  local found = redis.call('HMGET', usage, '*', ...)
+  return parse_hot(found[1], partitions), found[2]
 end

@@ -7,20 +7,17 @@
 --   lru       the tick of the access
 --   lru_freq  0.3 * hits + 0.001 * last access (s): the order of 0.3 * hits - 0.001 * idle seconds, made static
 --
--- policy_life says which count by F: its h, a count weighs half after h times C requests. There s.t is the clock T; s.r the
--- recency clock R, s.rate its speed, which is learned (windowed: s.rate is the window's share of C); s.p1 the share of
--- victims that had been used once (windowed: that left the window). gdsf keeps L in s.r.
+-- policy_life (in `policy_math`) says which count by F. There s.t is the clock T; s.r the recency clock R, s.rate its speed,
+-- which is learned (windowed: s.rate is the window's share of C); s.p1 the share of victims that had been used once
+-- (windowed: that left the window). gdsf keeps L in s.r.
 -- distcache/policies.py says the same in Python, with the sources; a test runs both on the same requests.
-local function policy_life(s)
-  local policy = s.policy
-  return (policy == 'adaptive' or policy == 'cost') and 16 or policy == 'windowed' and 8
-end
+--@include policy_math
 
 -- policy_request(s, kind, size, times): time goes on. It is counted in requests: a 'hit' (or several of one entry), a
 -- 'miss', and a 'put' that answers no miss. A miss does not know its size, so the clock of bytes goes on when it is
 -- answered.
 local function policy_request(s, kind, size, times)
-  local life = policy_life(s)
+  local life = policy_life(s.policy)
   local counts, bytes = true, s.policy == 'cost' and s.capacity < s.bound_entries
   if kind == 'miss' then
     s.asked = math.min(s.asked + 1, 64)
@@ -29,7 +26,7 @@ local function policy_request(s, kind, size, times)
     counts = bytes
   end
   if not (life and counts) then return end
-  local step = (bytes and (size or 0) / s.bound_bytes or 1 / s.capacity) * (times or 1)
+  local step = policy_step(bytes, s.capacity, s.bound_bytes, size) * (times or 1)
   s.t = s.t + step / life
   s.r = s.r + s.rate * step
 end
@@ -38,13 +35,13 @@ end
 -- evenly from `before` to now: the weights of the accesses are a geometric series. Where a step is so small that it would
 -- be lost in 1 - 2^-step, that is step * ln 2.
 local function policy_count(s, u, times, before)
-  if not policy_life(s) then return end
+  if not policy_life(s.policy) then return end
   local weight = times or 1
   if weight > 1 and s.t - before > 1e-8 then
     local step = (s.t - before) / times
     weight = (1 - 2 ^ (before - s.t)) / (step > 1e-8 and 1 - 2 ^ -step or step * math.log(2))
   end
-  u.f = s.t + math.log(weight + 2 ^ (u.f - s.t)) / math.log(2)
+  u.f = policy_add(s.t, u.f, weight)
 end
 
 -- policy_score(s, u): the score of an entry that was just accessed; u.count is up to date.
@@ -54,7 +51,6 @@ local function policy_score(s, u)
   if s.policy == 'lru' then return s.tick end
   if s.policy == 'lru_freq' then return 0.3 * u.count + 0.001 * (u.at or s.tick / 1000000) end
   if s.policy == 'windowed' then return u.mark == 'w' and s.tick - 9007199254740992 or u.f end
-  local cost, size = math.max(u.cost, 1), math.max(u.size, 1)
-  if s.policy == 'gdsf' then return s.r + (u.count + 1) * cost / size end
-  return u.f + s.r + (math.log(cost) - math.log(size)) / math.log(2)
+  if s.policy == 'gdsf' then return s.r + (u.count + 1) * math.max(u.cost, 1) / math.max(u.size, 1) end
+  return u.f + s.r + policy_worth(u.cost, u.size)
 end

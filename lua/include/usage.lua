@@ -2,11 +2,10 @@
 -- (ms), size (bytes), cost (ms to make it), deadline (ms, 0 for none), ttl (ms), f (the policy's F) and its mark ('-' for
 -- none, see `ghost`). A text that is none, or has no number where one belongs, reads as that of an entry that has long
 -- expired.
-local USAGE = '<I6I6I6dI6I6dc1'
-
+--@include usage_format
 local function parse_usage(text)
   local count, last, size, cost, deadline, ttl, f, mark
-  if #text == 47 then count, last, size, cost, deadline, ttl, f, mark = struct.unpack(USAGE, text) end
+  if #text == USAGE_BYTES then count, last, size, cost, deadline, ttl, f, mark = struct.unpack(USAGE, text) end
   -- What is no number, or infinite, is not nothing when taken from itself.
   if not f or f - f ~= 0 or cost - cost ~= 0 then
     count, last, size, cost, deadline, ttl, f, mark = 0, 0, 0, 0, 1, 1, 0, '-'
