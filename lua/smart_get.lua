@@ -15,6 +15,7 @@ local rows, rows_at = ARGV, 2  -- list: entry id, key, content hash asked for ('
 --@include clock
 --@include usual_hit
 --@include emit_read
+--@include smart_reply
 local now, us = clock()
 local used, entry
 if #rows == rows_at + 3 then
@@ -22,13 +23,15 @@ if #rows == rows_at + 3 then
   used = redis.call('HMGET', usage, '*', id)
   entry = redis.pcall('HMGET', entries .. id, 'o', 'h', 'k')
   if entry[3] == key and (wanted == '' or entry[2] == wanted) then
-    local points, packed, record, tick, kinds, cap, uses, expires = usual_hit(used[1], used[2], partitions, now, us)
-    -- The first use of what a prediction has made is counted, and who gets what expires is told more.
-    if points and uses > 0 and expires == 0 then
+    local points, packed, record, tick, kinds, cap, uses, due, cost, ttl =
+      usual_hit(used[1], used[2], partitions, now, us)
+    local left = points and due > 0 and due - now - (tonumber(redis.call('HGET', entries .. id, 'g')) or 0)
+    -- The first use of what a prediction has made is counted.
+    if points and uses > 0 and (not left or left > 0) then
       if string.find(kinds, 'HIT', 1, true) then emit_read(events, cap, tick, 'HIT', key) end
       redis.call('ZADD', score, points, id)
       redis.call('HSET', usage, '*', packed, id, record)
-      return {{entry[1], entry[2]}}
+      return {left and smart_reply(id, id, {cost = cost, ttl = ttl}, entry, left) or {entry[1], entry[2]}}
     end
   end
 else
@@ -44,7 +47,6 @@ end
 --@include policy
 --@include note
 --@include smart_find
---@include smart_reply
 local s = parse_hot(used[1], partitions)
 if not s then return stale() end
 local g = {score = score, usage = usage, deadline = deadline, entries = entries, uses = {}, points = {}}

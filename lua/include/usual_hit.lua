@@ -1,9 +1,9 @@
--- usual_hit(packed, used, partitions, now, us): what a hit makes of the state and of a usage record, where there is nothing out
--- of the ordinary. It does on plain numbers what read_hot, use, policy_score and write_hot do on tables for all cases: most
--- look-ups are of this kind, and for them tables, and functions that are not needed, are a third of the server's work.
--- Returns the score, the new state, the new record; the tick, kinds of events and their cap; the hits before and the
--- deadline. Nothing where a policy, a sliding deadline or a damaged record needs the general way; then nothing has
--- been done.
+-- usual_hit(packed, used, partitions, now, us): what a hit makes of the state and of a usage record, where there is nothing
+-- out of the ordinary. It does on plain numbers what read_hot, use, policy_score and write_hot do on tables for all cases:
+-- most look-ups are of this kind, and for them tables, and functions that are not needed, are a third of the server's work.
+-- Returns the score, the new state, the new record; the tick, kinds of events and their cap; the hits before, deadline,
+-- cost and time to live. Nothing where a policy, a sliding deadline or a damaged record needs the general way; then
+-- nothing has been done.
 --@include hot_format
 --@include usage_format
 --@include policy_math
@@ -29,5 +29,5 @@ local function usual_hit(packed, used, partitions, now, us)
   packed = struct.pack(HOT, sliding, tick, capacity, t, r, rate, asked, hits + 1, misses, saved_ms + cost, bound_bytes,
     bound_entries, event_cap, #count, count, #policy, policy, #kinds, kinds) .. string.sub(packed, cold)
   return points, packed, struct.pack(USAGE, uses + 1, now, size, cost, deadline, ttl, f, mark), tick, kinds, event_cap,
-    uses, deadline
+    uses, deadline, cost, ttl
 end
