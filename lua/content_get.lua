@@ -23,9 +23,10 @@ if #rows == rows_at + 2 then
   if first and first[1] == check and tonumber(first[3]) then
     local points, packed, record = usual_hit(used[1], used[2], partitions, now, us)
     if points then
+      local reply = content_reply(g, 'exact', id, first, now, text)
       redis.call('ZADD', score, points, id)
       redis.call('HSET', usage, '*', packed, id, record)
-      return {content_reply(g, 'exact', id, first, now, text)}
+      return {reply}
     end
   end
 else

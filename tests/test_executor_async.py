@@ -154,10 +154,14 @@ async def test_a_cancelled_wait_takes_nothing_more(server):
     with server.client() as client:
         client.xgroup_create("stream", "workers", "$")
         await executor.block(read(1))  # now both are connected
+        link = executor._lane()._waiting
         os.kill(server.pid, signal.SIGSTOP)
-        asyncio.get_running_loop().call_later(0.2, os.kill, server.pid, signal.SIGCONT)
+        await asyncio.to_thread(
+            os.waitid, os.P_PID, server.pid, os.WSTOPPED
+        )  # so all that is sent is read at once, later
         waiting = asyncio.create_task(executor.block(read(60_000)))
-        await asyncio.sleep(0.05)
+        await until(lambda: link.in_flight and not link._unsent, "it is sent")
+        asyncio.get_running_loop().call_later(0.2, os.kill, server.pid, signal.SIGCONT)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
