@@ -36,18 +36,19 @@ _open: weakref.WeakSet[SyncClient] = weakref.WeakSet()
 class Engine:
     """The server behind a URL; an embedded one is attached when it is first needed, and let go by `close`."""
 
-    def __init__(self, url: str | None, directory: Path) -> None:
+    def __init__(self, url: str | None, directory: Path, *, busy_poll_us: int | None = None) -> None:
         """`directory` is where the embedded server keeps its data when no URL says otherwise."""
         url = url or os.environ.get("DISTCACHE_URL") or f"embedded://{quote(str(directory))}"
         self._server: EmbeddedServer | None = None
         self._lock = threading.Lock()
         self.embedded = url.startswith("embedded://")
         if not self.embedded:
-            self.endpoint = Endpoint(url)
+            self.endpoint = Endpoint(url, busy_poll_us=busy_poll_us)
             return
         self._directory = embedded_directory(url)
         # Nobody listens there: the first connection fails at once, and `revive` finds out where the server is.
-        self.endpoint = Endpoint(f"unix://{quote(str(self._directory / 'not-started'))}", revive=self.start)
+        address = f"unix://{quote(str(self._directory / 'not-started'))}"
+        self.endpoint = Endpoint(address, revive=self.start, busy_poll_us=busy_poll_us)
 
     def start(self) -> None:
         """Attach to the embedded server, or make sure that it still runs. EngineError when it cannot be started."""

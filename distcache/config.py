@@ -42,6 +42,8 @@ class Options(TypedDict, total=False):
     """With the server down: 'miss' (the default: reads find nothing, writes return False) or 'raise'."""
     timeout_s: float
     """Deadline of one operation, connecting and retries included; 0.25 by default."""
+    busy_poll_us: int | None
+    """How long a call looks for its reply before it sleeps; 0: not at all; by default 500 if the server is local."""
     read_only: bool
     """Send nothing that changes data; hits are then not counted either."""
     near: bool | NearCache
@@ -226,6 +228,8 @@ class Settings:
     """With the server down: `miss` (reads find nothing, writes return False) or `raise`."""
     timeout_s: float = 0.25
     """Deadline of one operation, connecting and retries included."""
+    busy_poll_us: int | None = None
+    """How long a call looks for its reply before it sleeps; None for what suits the server's address."""
     read_only: bool = False
     """Send nothing that changes data; hits are then not counted either."""
     near: NearCache | None = None
@@ -254,6 +258,8 @@ class Settings:
         whole("max_value_bytes", self.max_value_bytes, 1, 512 * MEGABYTE - MEGABYTE)
         if not isinstance(self.refresh_ahead, (int, float)) or not 0 <= self.refresh_ahead < 1:
             raise ConfigError(f"refresh_ahead={self.refresh_ahead!r} is no part of a time to live; take 0 up to 1")
+        if self.busy_poll_us is not None:
+            whole("busy_poll_us", self.busy_poll_us, 0, 1_000_000)
         if self.on_error not in ("miss", "raise"):
             raise ConfigError(f"on_error={self.on_error!r} is unknown; take 'miss' or 'raise'")
         if not isinstance(self.timeout_s, (int, float)) or not 0 < self.timeout_s < math.inf:

@@ -139,7 +139,15 @@ def queue(tmp_path):
     figures_are_there(rows)
 
 
-SCRIPTS = {one.__name__: one for one in (latency, scale, callers, near, peers, memory, eviction, prediction, queue)}
+def busy_polling(tmp_path):
+    rows = run(tmp_path, "busy_polling")
+    assert len(rows) == 12
+    assert {row["name"] for row in rows} == {"redis-py GET", "busy_poll_us=500", "busy_poll_us=0"}
+    figures_are_there(rows)
+
+
+ALL = (latency, scale, callers, near, peers, memory, eviction, prediction, queue, busy_polling)
+SCRIPTS = {one.__name__: one for one in ALL}
 QUICK = {"latency", "scale"}
 """In seconds; eviction, prediction and queue have tests of their own besides."""
 

@@ -67,9 +67,10 @@ def _flows(
     )
 
 
-def _engine(options: ContentOptions) -> Engine:
+def _engine(options: ContentOptions) -> tuple[Engine, Settings]:
     config.check_options(options, ContentOptions)
-    return Engine(options.get("url"), user_cache_directory())
+    settings = Settings.of(options, "signatures")
+    return Engine(options.get("url"), user_cache_directory(), busy_poll_us=settings.busy_poll_us), settings
 
 
 class _Common:
@@ -130,7 +131,7 @@ class ContentHashCache(_Common, Tracked):
         min_prefix_length: int = 100,
         **options: Unpack[ContentOptions],
     ) -> None:
-        engine, settings = _engine(options), Settings.of(options, "signatures")
+        engine, settings = _engine(options)
         self._flows = _flows(engine, settings, max_size, ttl_seconds, min_prefix_length, options)
         self._cleanup = Periodic()
         self._near = self._flows.near
@@ -255,7 +256,7 @@ class AsyncContentHashCache(_Common, AsyncTracked):
         min_prefix_length: int = 100,
         **options: Unpack[ContentOptions],
     ) -> None:
-        engine, settings = _engine(options), Settings.of(options, "signatures")
+        engine, settings = _engine(options)
         self._flows = _flows(engine, settings, max_size, ttl_seconds, min_prefix_length, options)
         self._cleanup = AsyncPeriodic()
         self._near = self._flows.near

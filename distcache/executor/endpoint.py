@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from redis.exceptions import RedisError
 
 from distcache.errors import ConfigError
+from distcache.executor.busy import LOCAL_US
 
 if TYPE_CHECKING:
     import asyncio
@@ -68,11 +70,13 @@ class Endpoint:
     kind: `redis`, `rediss`, `unix` or `fakeredis`. label: the address as messages may show it, without the login.
     options: what redis-py's connection classes take. revive: called when connecting fails, before the next try; the
     embedded engine starts its server again there, and may `move_to` where it now listens. Its time does not count
-    against the deadline of the operation that waits for it.
+    against the deadline of the operation that waits for it. busy_poll_us: how long a caller looks for its reply awake;
+    None for what suits the address.
     """
 
-    def __init__(self, url: str, *, revive: Callable[[], None] | None = None) -> None:
+    def __init__(self, url: str, *, revive: Callable[[], None] | None = None, busy_poll_us: int | None = None) -> None:
         self.revive = revive
+        self._busy_poll_us = busy_poll_us
         self.move_to(url)
 
     def move_to(self, url: str) -> None:
@@ -89,6 +93,14 @@ class Endpoint:
             self.options = options
             self.label = _label(self.kind, options)
             self.connection(deadline=0)
+
+    @property
+    def busy_poll_s(self) -> float:
+        """How long a caller looks for its reply awake, as `busy.BusyPoll` wants it."""
+        us = self._busy_poll_us
+        if us is None:
+            us = LOCAL_US if _is_here(self.kind, self.options.get("host", "localhost")) else 0
+        return us / 1_000_000
 
     def connection(self, deadline: float) -> Any:
         """A redis-py connection that is not connected yet and will not log in; it knows sockets and TLS."""
@@ -166,6 +178,16 @@ def _label(kind: str, options: dict[str, Any]) -> str:
     if kind == "unix":
         return f"unix://{options['path']}"
     return f"{kind}://{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+
+
+def _is_here(kind: str, host: str) -> bool:
+    """Whether an address is this machine's own, as far as the address says so."""
+    if kind == "unix" or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _no_handshake(_connection: object) -> None:

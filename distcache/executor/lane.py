@@ -88,15 +88,16 @@ class Lane:
             self._guard = self._until_the_loop_ends()
             await anext(self._guard)
         try:
-            link = await self._connect(monotonic() + self._patience_s)
+            link = await self._connect(self._endpoint.busy_poll_s)
         except Lost as lost:
             return lost
         self._links.append(link)
         return None
 
-    async def _connect(self, deadline: float) -> Any:
+    async def _connect(self, busy_poll_s: float) -> Any:
+        deadline = monotonic() + self._patience_s
         if self._endpoint.kind != "fakeredis":
-            return await connect(self._endpoint, deadline, self._patience_s)
+            return await connect(self._endpoint, deadline, self._patience_s, busy_poll_s)
         from distcache.executor.fake import FakeLink  # noqa: PLC0415 - fakeredis is installed for tests only
 
         return FakeLink(self._endpoint, deadline, self._patience_s)
@@ -110,7 +111,7 @@ class Lane:
         link, self._waiting = self._waiting, None
         try:
             if link is None or not link.usable:
-                link = await self._connect(monotonic() + self._patience_s)
+                link = await self._connect(0.0)
             now = monotonic()
             answer: Answer = await link.submit([block.command], now, now + block.wait_s + self._patience_s)
         except Lost as lost:

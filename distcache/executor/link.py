@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 from redis.exceptions import RedisError
 
+from distcache.executor.busy import BusyPoll, sched_yield
 from distcache.executor.wire import MORE, Command, Lost, Refused, new_reader, pack, packed_call, unreachable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Link:
     sets none.
     """
 
-    __slots__ = ("_buffer", "_connection", "_patience_s", "_poller", "_reader", "_sock")
+    __slots__ = ("_buffer", "_busy", "_connection", "_patience_s", "_poller", "_reader", "_sock")
 
     def __init__(self, endpoint: Endpoint, deadline: float, patience_s: float) -> None:
         """Connect and log in, or raise `Lost`."""
@@ -35,6 +36,7 @@ class Link:
         self._reader = new_reader()
         self._buffer = bytearray(_BUFFER_BYTES)
         self._poller = select.poll()
+        self._busy = BusyPoll(endpoint.busy_poll_s)
         self._connection = endpoint.connection(deadline)
         try:
             self._connection.connect()
@@ -69,6 +71,8 @@ class Link:
         try:
             self._sock.sendall(packed)
             sent = True
+            if self._busy.begins() and not self._comes_soon():
+                return self._finish(1, [], -1, deadline)[0]
             size = self._sock.recv_into(self._buffer)
             reader.feed(self._buffer, 0, size)
             reply = reader.gets()
@@ -77,6 +81,15 @@ class Link:
         if reply is not MORE:
             return reply
         return self._finish(1, [], size, deadline)[0]
+
+    def _comes_soon(self) -> bool:
+        """Look for the reply, awake; False when it is time to sleep until it comes."""
+        poll, busy = self._poller.poll, self._busy
+        while True:
+            sched_yield()
+            found = poll(0)
+            if not busy.goes_on() or found:
+                return bool(found)
 
     def exchange(self, commands: list[Command], deadline: float) -> list[Any]:
         """Several commands in one write, and all their replies. Raises `Lost`, with the replies that came."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import hiredis
 
+from distcache.executor.busy import BusyPoll, sched_yield
 from distcache.executor.link import check_login
 from distcache.executor.wire import (
     MORE,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 _MAX_COMMANDS = 4096
 _MAX_BYTES = 16 * 1024 * 1024
 _NEVER = float("inf")
+# Of more callers there is nearly always one whose reply wakes the loop for the others, too.
+_FEW = 4
 
 
 class _Waiter:
@@ -83,13 +86,15 @@ class _Growing:
 class Mux(asyncio.Protocol):
     """A connection of one loop. `usable`: logged in, and neither lost nor retired."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience_s: float, busy_poll_s: float) -> None:
         self.usable = False
         self.in_flight = 0
         self._retired = False
         self._loop = loop
         self._patience_s = patience_s
         self._transport: Any = None
+        self._busy = BusyPoll(busy_poll_s)
+        self._awake = False
         self._reader = new_reader()
         self._waiting: deque[_Waiter] = deque()
         self._unsent: list[bytes | _Growing] = []  # of the last so many in the line
@@ -253,6 +258,16 @@ class Mux(asyncio.Protocol):
             self._growing.clear()
             packed = [one.packed() if isinstance(one, _Growing) else one for one in unsent]
             self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
+            if self.in_flight <= _FEW and self._busy.begins() and not self._awake:
+                self._awake = True
+                self._loop.call_soon(self._stay_awake)
+
+    def _stay_awake(self) -> None:
+        """Keep the loop turning while few callers wait: a loop that has something to do does not sleep."""
+        self._awake = self._busy.goes_on() and bool(self._waiting)
+        if self._awake:
+            sched_yield()
+            self._loop.call_soon(self._stay_awake)
 
     def _admit(self) -> None:
         """Let those in who wait for room, as many as there is room for; all of them when the connection is gone."""
@@ -297,10 +312,10 @@ class Mux(asyncio.Protocol):
             self._set_alarm(following)
 
 
-async def connect(endpoint: Endpoint, deadline: float, patience_s: float) -> Mux:
+async def connect(endpoint: Endpoint, deadline: float, patience_s: float, busy_poll_s: float) -> Mux:
     """A connection that is logged in; raises `Lost`."""
     loop = asyncio.get_running_loop()
-    mux = Mux(loop, patience_s)
+    mux = Mux(loop, patience_s, busy_poll_s)
     try:
         async with asyncio.timeout(deadline - monotonic()):
             await endpoint.open(loop, lambda: mux)

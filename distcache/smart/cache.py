@@ -49,7 +49,7 @@ class SmartCache(Nearside, Warming):
         self.cache_dir = Path(cache_dir)
         self.enable_warmup = enable_warmup
         settings = Settings.of(options, "smart")
-        engine = Engine(options.get("url"), self.cache_dir)
+        engine = Engine(options.get("url"), self.cache_dir, busy_poll_us=settings.busy_poll_us)
         request = smart_request(engine, max_entries, max_size_mb, options)
         self._flows = flows_for(request, settings, threading.get_ident, threading.Lock)
         self._near = self._flows.near
@@ -183,7 +183,7 @@ class AsyncSmartCache(AsyncNearside, AsyncWarming):
         self.cache_dir = Path(cache_dir)
         self.enable_warmup = enable_warmup
         settings = Settings.of(options, "smart")
-        engine = Engine(options.get("url"), self.cache_dir)
+        engine = Engine(options.get("url"), self.cache_dir, busy_poll_us=settings.busy_poll_us)
         request = smart_request(engine, max_entries, max_size_mb, options)
         self._flows = flows_for(request, settings, _task, threading.Lock)
         self._near = self._flows.near

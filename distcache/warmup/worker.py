@@ -77,7 +77,7 @@ class Worker(AsyncClient):
         chosen: SmartOptions = {**warmer.options, **options}
         chosen.setdefault("timeout_s", 5.0)
         settings = Settings.of(chosen, "smart")
-        engine = Engine(chosen.get("url"), Path(warmer.cache_dir))
+        engine = Engine(chosen.get("url"), Path(warmer.cache_dir), busy_poll_us=settings.busy_poll_us)
         request = smart_request(engine, MAX_ENTRIES, MAX_SIZE_MB, chosen)
         super().__init__(engine, on_error="raise", timeout_s=settings.timeout_s)
         self._queue = QueueFlows(SmartFlows(request, settings, lambda: 0))
