@@ -14,18 +14,26 @@ local rows, rows_at = ARGV, 6  -- list: id, check, stem, ...
 --@include clock
 --@include usual_hit
 --@include content_reply
+--@include sole_match
 local now, us = clock()
 local used, first
 if #rows == rows_at + 2 then
   local id, check = rows[rows_at], rows[rows_at + 1]
   used = redis.call('HMGET', usage, '*', id)
   first = used[2] and redis.pcall('HMGET', entries .. id, 'v', 'd', 'w', 's')
-  if first and first[1] == check and tonumber(first[3]) then
-    local points, packed, record = usual_hit(used[1], used[2], partitions, now, us)
+  local level, record, entry = 'exact', used[2], first
+  if not record then
+    level, id = sole_match(prefixes, levels, rows[rows_at + 2])
+    record = id and redis.call('HGET', usage, id)
+    entry = record and redis.pcall('HMGET', entries .. id, 'v', 'd', 'w', 's')
+  end
+  if entry and (entry[1] == check or level == 'prefix' and entry[1]) and tonumber(entry[3]) then
+    local points, packed, used_up = usual_hit(used[1], record, partitions, now, us)
     if points then
-      local reply = content_reply(g, 'exact', id, first, now, text)
+      local reply = content_reply(g, level, id, entry, now, text)
       redis.call('ZADD', score, points, id)
-      redis.call('HSET', usage, '*', packed, id, record)
+      redis.call('HSET', usage, '*', packed, id, used_up)
+      if level ~= 'exact' then redis.call('HINCRBY', state, level .. '_hits', 1) end
       return {reply}
     end
   end
