@@ -155,6 +155,18 @@ class TestBlocking:
             assert (looks.begun, looks.in_vain) == (1, 1)
             executor.close()
 
+    def test_a_look_ends_at_the_deadline(self, server, looks, patient):
+        with fault_proxy(server.path) as proxy:
+            executor = SyncExecutor(Endpoint(proxy.url, busy_poll_us=patient), timeout_s=0.2)
+            executor.run(echo("connects"))
+            proxy.deaf = True
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="did not answer in time"):
+                executor.run(echo("x"))
+            assert time.monotonic() - began < patient / 1e6 / 4
+            assert (looks.begun, looks.in_vain) == (1, 1)
+            executor.close()
+
     def test_a_connection_that_is_cut_ends_the_look(self, server, looks, patient):
         with fault_proxy(server.path) as proxy:
             executor = SyncExecutor(Endpoint(proxy.url, busy_poll_us=patient), timeout_s=10.0)

@@ -36,7 +36,7 @@ class Link:
         self._reader = new_reader()
         self._buffer = bytearray(_BUFFER_BYTES)
         self._poller = select.poll()
-        self._busy = BusyPoll(endpoint.busy_poll_s)
+        self._busy = BusyPoll(min(endpoint.busy_poll_s, patience_s))
         self._connection = endpoint.connection(deadline)
         try:
             self._connection.connect()
