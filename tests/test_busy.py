@@ -62,6 +62,12 @@ def test_without_a_limit_it_never_looks():
     assert not any(busy.begins() for _ in range(100))
 
 
+@pytest.fixture
+def cores(monkeypatch):
+    """Sets how many there are."""
+    return lambda count: monkeypatch.setattr(module, "_cores", lambda: count)
+
+
 @pytest.mark.parametrize(
     ("url", "local"),
     [
@@ -75,13 +81,21 @@ def test_without_a_limit_it_never_looks():
         ("rediss://[2001:db8::1]:6379", False),
     ],
 )
-def test_only_a_server_on_this_machine_is_looked_for_unless_asked(url, local):
+def test_only_a_server_on_this_machine_is_looked_for_unless_asked(url, local, cores):
+    cores(2)
     assert Endpoint(url).busy_poll_s == (LOCAL_US / 1e6 if local else 0)
     assert Endpoint(url, busy_poll_us=70).busy_poll_s == 70 / 1e6
     assert Endpoint(url, busy_poll_us=0).busy_poll_s == 0
 
 
-def test_an_endpoint_that_moves_is_asked_again():
+def test_with_one_core_the_server_could_not_run_meanwhile(cores):
+    cores(1)
+    assert Endpoint("unix:///run/valkey.sock").busy_poll_s == 0
+    assert Endpoint("unix:///run/valkey.sock", busy_poll_us=70).busy_poll_s == 70 / 1e6
+
+
+def test_an_endpoint_that_moves_is_asked_again(cores):
+    cores(2)
     endpoint = Endpoint("redis://cache.example.org")
     endpoint.move_to("unix:///run/valkey.sock")
     assert endpoint.busy_poll_s == LOCAL_US / 1e6
@@ -138,7 +152,7 @@ class TestBlocking:
 
     def test_a_reply_behind_the_looks_is_slept_for(self, server, looks):
         with fault_proxy(server.path) as proxy:
-            executor = SyncExecutor(Endpoint(proxy.url), timeout_s=10.0)
+            executor = SyncExecutor(Endpoint(proxy.url, busy_poll_us=LOCAL_US), timeout_s=10.0)
             executor.run(echo("connects"))
             proxy.delay_s = 0.05
             assert executor.run(echo("x")) == b"x"
@@ -147,7 +161,7 @@ class TestBlocking:
 
     def test_a_silent_server_is_slept_for_and_ends_at_the_deadline(self, server, looks):
         with fault_proxy(server.path) as proxy:
-            executor = SyncExecutor(Endpoint(proxy.url), timeout_s=0.2)
+            executor = SyncExecutor(Endpoint(proxy.url, busy_poll_us=LOCAL_US), timeout_s=0.2)
             executor.run(echo("connects"))
             proxy.deaf = True
             with pytest.raises(Unavailable, match="did not answer in time"):
@@ -234,7 +248,7 @@ class TestAsyncio:
     @pytest.mark.parametrize("fault", [{"delay_s": 0.05}, {"deaf": True}])
     async def test_a_late_reply_is_slept_for(self, server, looks, fault):
         with fault_proxy(server.path) as proxy:
-            executor = AsyncExecutor(Endpoint(proxy.url), timeout_s=0.4)
+            executor = AsyncExecutor(Endpoint(proxy.url, busy_poll_us=LOCAL_US), timeout_s=0.4)
             await executor.run(echo("connects"))
             [link] = executor._lane()._links
             link._busy._rests_until = looks.begun = looks.in_vain = 0  # the login may have been looked for in vain

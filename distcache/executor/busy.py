@@ -6,6 +6,7 @@ looks again and again for a while; between two looks it lets others run (sched_y
 
 from __future__ import annotations
 
+import os
 from os import sched_yield
 from time import monotonic
 
@@ -16,7 +17,19 @@ AWAY_S = 0.001
 REST = 20
 """After a look in vain, calls sleep for so many times what it took: no more than a twentieth is ever lost."""
 
-__all__ = ["LOCAL_US", "BusyPoll", "sched_yield"]
+__all__ = ["LOCAL_US", "BusyPoll", "limit_s", "sched_yield"]
+
+
+def limit_s(asked_us: int | None, *, local: bool) -> float:
+    """How long to look: what was asked for; else LOCAL_US if the server is local and need not wait for our core."""
+    if asked_us is None:
+        asked_us = LOCAL_US if local and _cores() > 1 else 0
+    return asked_us / 1_000_000
+
+
+def _cores() -> int:
+    """How many this process may use; macOS does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class BusyPoll:

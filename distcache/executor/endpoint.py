@@ -12,7 +12,7 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from redis.exceptions import RedisError
 
 from distcache.errors import ConfigError
-from distcache.executor.busy import LOCAL_US
+from distcache.executor.busy import limit_s
 
 if TYPE_CHECKING:
     import asyncio
@@ -97,10 +97,7 @@ class Endpoint:
     @property
     def busy_poll_s(self) -> float:
         """How long a caller looks for its reply awake, as `busy.BusyPoll` wants it."""
-        us = self._busy_poll_us
-        if us is None:
-            us = LOCAL_US if _is_here(self.kind, self.options.get("host", "localhost")) else 0
-        return us / 1_000_000
+        return limit_s(self._busy_poll_us, local=_is_here(self.kind, self.options.get("host", "localhost")))
 
     def connection(self, deadline: float) -> Any:
         """A redis-py connection that is not connected yet and will not log in; it knows sockets and TLS."""
