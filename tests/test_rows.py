@@ -8,6 +8,7 @@ import pytest
 
 from distcache import AsyncContentHashCache, AsyncSmartCache
 from distcache.errors import ServerError
+from distcache.executor import mux
 from distcache.executor.wire import MOST_ROWS
 from distcache.keys import Partition, key_id
 
@@ -87,3 +88,31 @@ async def test_the_dead_that_several_rows_meet_are_buried_once(server, client):
         stats = await cache.get_stats()
         assert (stats["expirations"], stats["misses"], stats["current_size"]) == (1, 5, 0)
         assert client.hlen(CONTENT.usage) == 1, "nothing but the state"
+
+
+@pytest.mark.asyncio
+async def test_who_asks_alone_again_waits_for_nobody(server, monkeypatch):
+    """The bytes go out before the loop turns; of several at once, all wait for the end of the turn and share a call."""
+    sent = []
+    packed = mux._Growing.packed
+    monkeypatch.setattr(mux._Growing, "packed", lambda call: sent.append(len(call.rows)) or packed(call))
+    async with await smart_cache(server, enable_warmup=False) as cache:
+        await cache.get("k0")
+        sent.clear()
+        task = asyncio.create_task(cache.get("k1"))
+        await asyncio.sleep(0)  # it has asked, and the loop's turn has not ended
+        assert sent == [1]
+        assert await task == "value 1"
+
+        values = [f"value {n}" for n in range(8)]
+        tasks = [asyncio.create_task(cache.get(f"k{n}")) for n in range(8)]
+        await asyncio.sleep(0)
+        assert sent == [1, 1], "the first is alone, as the one before was"
+        assert await asyncio.gather(*tasks) == values
+        assert sent == [1, 1, 7]
+
+        tasks = [asyncio.create_task(cache.get(f"k{n}")) for n in range(8)]
+        await asyncio.sleep(0)
+        assert sent == [1, 1, 7], "those before were not alone"
+        assert await asyncio.gather(*tasks) == values
+        assert sent == [1, 1, 7, 8]

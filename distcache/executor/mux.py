@@ -1,8 +1,8 @@
 """One asyncio connection that many callers share: one write and one read carry whatever is asked at the same time.
 
-Bytes are gathered and written once per turn of the loop; replies are handed out first in, first out. A caller who has
-gone (cancelled, or past its deadline) keeps its place in that line, so its late reply reaches nobody. One timer per
-connection watches all deadlines.
+Bytes are gathered and written once per turn of the loop (at once for a caller who is alone, as the last one was).
+Replies are handed out first in, first out. A caller who has gone (cancelled, or past its deadline) keeps its place in
+that line, so its late reply reaches nobody. One timer per connection watches all deadlines.
 
 When the caller at the head is past its deadline, the question is whether only its request is slow or the connection is
 dead. It is dead when no byte has come for `patience_s`, or no whole reply for as long again (a server, or a thing
@@ -95,6 +95,7 @@ class Mux(asyncio.Protocol):
         self._transport: Any = None
         self._busy = BusyPoll(busy_poll_s)
         self._awake = False
+        self._alone = False
         self._reader = new_reader()
         self._waiting: deque[_Waiter] = deque()
         self._unsent: list[bytes | _Growing] = []  # of the last so many in the line
@@ -125,7 +126,7 @@ class Mux(asyncio.Protocol):
             waiter.sharers = growing.waiters
         growing.rows.append(row)
         growing.waiters.append(waiter)
-        if len(growing.rows) == MOST_ROWS:  # the server can begin
+        if len(growing.rows) == MOST_ROWS or (self._alone and self.in_flight == 1):  # the server can begin
             self._flush()
         return waiter.future
 
@@ -256,6 +257,7 @@ class Mux(asyncio.Protocol):
         if self._unsent:
             unsent, self._unsent = self._unsent, []
             self._growing.clear()
+            self._alone = self.in_flight == 1
             packed = [one.packed() if isinstance(one, _Growing) else one for one in unsent]
             self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
             if self.in_flight <= _FEW and self._busy.begins() and not self._awake:
