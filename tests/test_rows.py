@@ -97,7 +97,8 @@ async def test_who_asks_alone_again_waits_for_nobody(server, monkeypatch):
     packed = mux._Growing.packed
     monkeypatch.setattr(mux._Growing, "packed", lambda call: sent.append(len(call.rows)) or packed(call))
     async with await smart_cache(server, enable_warmup=False) as cache:
-        await cache.get("k0")
+        for _ in range(3):  # with the first goes what was learned before
+            await cache.get("k0")
         sent.clear()
         task = asyncio.create_task(cache.get("k1"))
         await asyncio.sleep(0)  # it has asked, and the loop's turn has not ended
