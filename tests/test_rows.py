@@ -96,9 +96,9 @@ async def test_who_asks_alone_again_waits_for_nobody(server, monkeypatch):
     sent = []
     packed = mux._Growing.packed
     monkeypatch.setattr(mux._Growing, "packed", lambda call: sent.append(len(call.rows)) or packed(call))
-    async with await smart_cache(server, enable_warmup=False) as cache:
-        for _ in range(3):  # with the first goes what was learned before
-            await cache.get("k0")
+    async with AsyncSmartCache(url=server.url, on_error="raise", timeout_s=10, enable_warmup=False) as cache:
+        await cache.put_many([{"key": f"k{n}", "output": f"value {n}", "content_hash": ""} for n in range(8)])
+        await cache.get("k0")
         sent.clear()
         task = asyncio.create_task(cache.get("k1"))
         await asyncio.sleep(0)  # it has asked, and the loop's turn has not ended
