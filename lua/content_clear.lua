@@ -4,6 +4,7 @@
 local scope = ARGV[2]            -- id of the scope, '' for the whole cache
 local limit = tonumber(ARGV[3])  -- int: entries to remove in this call
 
+--@include content_group
 --@include stale
 --@include write_state
 --@include content_members

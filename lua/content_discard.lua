@@ -6,6 +6,7 @@ local id    = ARGV[2]  -- the entry's id
 local seen  = ARGV[3]  -- tick of the write of the entry that was read
 local level = ARGV[4]  -- on which level it was counted as a hit
 
+--@include content_group
 --@include stale
 --@include write_state
 --@include content_members

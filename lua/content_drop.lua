@@ -2,6 +2,7 @@
 --@include content_keys
 local id = ARGV[2]  -- the entry's id
 
+--@include content_group
 --@include stale
 --@include write_state
 --@include content_members

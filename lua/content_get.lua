@@ -11,6 +11,7 @@ local final     = ARGV[5]  -- '1': finding nothing is a miss, '': other partitio
 -- begins the members that match, '' for an exact look-up only.
 local rows, rows_at = ARGV, 6  -- list: id, check, stem, ...
 
+--@include content_group
 --@include clock
 --@include usual_hit
 --@include content_reply

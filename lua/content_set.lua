@@ -12,19 +12,50 @@ local text      = ARGV[8]            -- the encoded text, '' where it is the nor
 local size      = tonumber(ARGV[9])  -- int: bytes of text and signature
 
 --@include clock
+--@include hot_format
+--@include cold_format
+--@include usage_format
+--@include policy_math
+--@include ghost_math
+--@include content_members
+--@include write_entry
+local cost, ttl_ms = 0, ''
+local now, us = clock()
+local found = redis.call('HMGET', usage, '*', id)
+repeat  -- the usual set ends in here; what is out of the ordinary leaves this, before anything is written
+--@include usual_put
+  local before = redis.call('HGET', indexed, id)
+  if before and before ~= index then break end
+  -- A text that is there has its members; if the server has dropped them, the first is gone as well.
+  local there = before and redis.call('ZSCORE', prefixes, content_member(index, id, 0))
+  local lost = victim and redis.call('HGET', indexed, victim)
+
+  if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
+--@include usual_drop
+  if lost then
+    redis.call('ZREM', prefixes, unpack(content_members(lost, victim)))
+    redis.call('HDEL', indexed, victim)
+  end
+  write_entry(entries .. id, 's', signature, 'd', digest, 'o', text, 'v', check, 'w', tick)
+  if not before then redis.call('HSET', indexed, id, index) end
+  if not there then content_index(prefixes, index, id) end
+--@include usual_index
+  return 1
+until true
+
+-- What only the other cases need comes here: a script makes its functions anew at every call.
+--@include content_group
 --@include stale
 --@include write_state
 --@include policy
 --@include ghost
---@include content_members
 --@include content_remove
 --@include reap
 --@include evict
---@include write_entry
-local s, used = read_state(usage, partitions, id)
+local s, used = parse_hot(found[1], partitions), found[2]
 if not s then return stale() end
+thaw(s)
 if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
-local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
 reap(g, s, now, 8, id)
 if size > s.bound_bytes then
@@ -58,12 +89,7 @@ redis.call('ZADD', score, policy_score(s, u), id)
 local before = redis.call('HGET', indexed, id)
 if before and before ~= index then redis.call('ZREM', prefixes, unpack(content_members(before, id))) end
 if before ~= index then redis.call('HSET', indexed, id, index) end
-local added = {}
-for _, member in ipairs(content_members(index, id)) do
-  added[#added + 1] = 0
-  added[#added + 1] = member
-end
-redis.call('ZADD', prefixes, unpack(added))
+content_index(prefixes, index, id)
 s.bytes = s.bytes + size
 s.writes = s.writes + 1
 write_state(usage, s, id, u)

@@ -3,6 +3,7 @@
 --@include content_keys
 local limit = tonumber(ARGV[2])  -- int: entries to remove in this call
 
+--@include content_group
 --@include clock
 --@include stale
 --@include write_state

@@ -12,6 +12,8 @@ local owner    = ARGV[15]            -- the caller, '' for one without a lease
 local fence    = ARGV[16]            -- its token; of a caller without a lease, that of the one it waited for, or ''
 local grace_ms = tonumber(ARGV[17])  -- int: how long an expired output may still stand in for a failed compute
 
+--@include smart_group
+--@include smart_output
 --@include smart_store
 --@include smart_find
 --@include flight

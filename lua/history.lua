@@ -27,7 +27,10 @@ for _, older in ipairs(redis.call('LRANGE', versions, 0, -1)) do
   held[redis.call('HGET', entries .. id .. older, 'w') or ''] = 1
 end
 local used = redis.call('HGET', usage, id)
-if used then show(format_record(parse_usage(used), redis.call('HMGET', entries .. id, 'h', 't', 'w', 'm')), 1) end
+if used then
+  local u = parse_usage(used)
+  show(format_record(u.cost, u.size, redis.call('HMGET', entries .. id, 'h', 't', 'w', 'm')), 1)
+end
 for _, record in ipairs(redis.call('LRANGE', records, 0, math.max(count, 1) - 1)) do
   show(record, held[string.match(record, '^%S+')] or 0)
 end

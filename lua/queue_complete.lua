@@ -15,6 +15,8 @@ local consumer = ARGV[16]  -- the worker
 local reason   = ARGV[17]  -- why it was queued
 local fence    = ARGV[18]  -- that of the moment when the worker took it
 
+--@include smart_group
+--@include smart_output
 --@include smart_store
 --@include queue_move
 --@include void

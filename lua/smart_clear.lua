@@ -9,6 +9,7 @@ local voided     = KEYS[17]           -- zset: key id -> fence at which it was i
 local state      = KEYS[18]           -- hash: shared config, rare counters
 local limit      = tonumber(ARGV[2])  -- int: entries to remove in this call
 
+--@include smart_group
 --@include clock
 --@include stale
 --@include emit

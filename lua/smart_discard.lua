@@ -6,6 +6,7 @@ local key       = ARGV[3]  -- the key itself
 local hash_id   = ARGV[4]  -- id of the hash of the entry that was read
 local counted   = ARGV[5]  -- '1': the read had been counted as a hit
 
+--@include smart_group
 --@include clock
 --@include stale
 --@include emit

@@ -5,6 +5,7 @@ local state   = KEYS[15]  -- hash: shared config, rare counters
 local id      = ARGV[2]   -- the key's id
 local details = ARGV[3]   -- the reason, for the event
 
+--@include smart_group
 --@include clock
 --@include stale
 --@include emit

@@ -10,6 +10,7 @@ local transitive    = ARGV[2]           -- '1': follow chains
 local limit         = tonumber(ARGV[3]) -- int: entries to remove in this call
 local roots, roots_at = ARGV, 4         -- list: ids of the keys that changed
 
+--@include smart_group
 --@include clock
 --@include stale
 --@include emit

@@ -3,6 +3,7 @@
 --@include smart_keys
 local limit = tonumber(ARGV[2])  -- int: entries to remove in this call
 
+--@include smart_group
 --@include clock
 --@include stale
 --@include emit

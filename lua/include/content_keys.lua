@@ -1,5 +1,4 @@
--- The keys of a ContentHashCache partition, for the scripts that may remove entries: slots 1 to 8, and `g`, which names
--- them.
+-- The keys of a ContentHashCache partition, for the scripts that may remove entries: slots 1 to 8.
 local score      = KEYS[1]  -- zset: entry id -> eviction priority
 local usage      = KEYS[2]  -- hash: entry id -> use, size, deadline; and the state
 local deadline   = KEYS[3]  -- zset: entry id -> expiry (ms)
@@ -9,8 +8,3 @@ local prefixes   = KEYS[6]  -- zset, scores 0: stretches of normalized text, eac
 local indexed    = KEYS[7]  -- hash: entry id -> what its members in `prefixes` are made of
 local entries    = KEYS[8]  -- prefix of the entries' hashes
 local partitions = ARGV[1]  -- int: how many partitions this client believes in
-
-local g = {
-  score = score, usage = usage, deadline = deadline, ghost = ghost, ghost_old = ghost_old, prefixes = prefixes,
-  indexed = indexed, entries = entries,
-}

@@ -4,19 +4,31 @@
 --   scope id (8), level (1), digest (16, none on level 0), stretch, NUL if the text ends here else \1, entry id (16)
 -- and an entry that only its id can find (an explicit key, an empty text) has one on level 255, for its scope's sake.
 --
--- content_members(index, id): an entry's members. `index` is what `indexed` holds: scope id (8), number of digests (1;
--- 255: found by its id only), the digests, the normalized text.
-local function content_members(index, id)
+-- `index` is what `indexed` holds: scope id (8), number of digests (1; 255: found by its id only), the digests, the
+-- normalized text.
+-- content_member(index, id, level): an entry's member of one level. content_members(index, id): all of them.
+-- content_index(prefixes, index, id): write them.
+local function content_member(index, id, level)
   local scope, levels = string.sub(index, 1, 8), string.byte(index, 9)
-  if not levels or levels == 255 then return {scope .. '\255\0' .. id} end
-  local text, members = 10 + 16 * levels, {}
-  local first, after = 0, 512
-  for level = 0, levels do
-    local digest = level > 0 and string.sub(index, 16 * level - 6, 16 * level + 9) or ''
-    local stretch = string.sub(index, text + first, text + after - 1)
-    local ending = level == levels and '\0' or '\1'
-    members[#members + 1] = scope .. string.char(level) .. digest .. stretch .. ending .. id
-    first, after = after, 2 * after
-  end
+  if not levels or levels == 255 then return scope .. '\255\0' .. id end
+  local text = 10 + 16 * levels
+  local first, after = level > 0 and 256 * 2 ^ level or 0, 512 * 2 ^ level
+  local digest = level > 0 and string.sub(index, 16 * level - 6, 16 * level + 9) or ''
+  local stretch = string.sub(index, text + first, text + after - 1)
+  return scope .. string.char(level) .. digest .. stretch .. (level == levels and '\0' or '\1') .. id
+end
+
+local function content_members(index, id)
+  local levels, members = string.byte(index, 9) or 255, {}
+  for level = 0, levels < 255 and levels or 0 do members[level + 1] = content_member(index, id, level) end
   return members
+end
+
+local function content_index(prefixes, index, id)
+  local added = {}
+  for _, member in ipairs(content_members(index, id)) do
+    added[#added + 1] = 0
+    added[#added + 1] = member
+  end
+  redis.call('ZADD', prefixes, unpack(added))
 end

@@ -1,4 +1,4 @@
--- The keys of a SmartCache partition, for the scripts that may remove entries: slots 1 to 13, and `g`, which names them.
+-- The keys of a SmartCache partition, for the scripts that may remove entries: slots 1 to 13.
 local score      = KEYS[1]   -- zset: entry id -> eviction priority
 local usage      = KEYS[2]   -- hash: entry id -> use, size, cost, deadline; and the state
 local deadline   = KEYS[3]   -- zset: entry id -> expiry (ms)
@@ -13,9 +13,3 @@ local versions   = KEYS[11]  -- prefix of the lists of older versions
 local histories  = KEYS[12]  -- zset: key id -> last record
 local records    = KEYS[13]  -- prefix of the lists of records
 local partitions = ARGV[1]   -- int: how many partitions this client believes in
-
-local g = {
-  score = score, usage = usage, deadline = deadline, ghost = ghost, ghost_old = ghost_old, events = events,
-  edges = edges, relics = relics, entries = entries, dependents = dependents, versions = versions,
-  histories = histories, records = records, partitions = tonumber(partitions),
-}

@@ -1,5 +1,4 @@
--- What a put says about an output, for the scripts that store one: slots after those of smart_keys, and `new`, which
--- names them.
+-- What a put says about an output, for the scripts that store one: slots after those of smart_keys.
 local requests  = KEYS[14]            -- prefix of the marks of requests that took effect
 local request   = ARGV[2]             -- id of this request; a repeat carries the same
 local id        = ARGV[3]             -- the key's id
@@ -13,8 +12,3 @@ local meta      = ARGV[10]            -- length of the producer's name, the name
 local links     = ARGV[11]            -- ids of the dependencies, 16 bytes each
 local ttl_ms    = ARGV[12]            -- int: time to live, '' for the cache's own, 0 for ever
 local imported  = ARGV[13]            -- '' or 'count last_ms written_ms', the past of an entry from a file
-
-local new = {
-  id = id, key = key, hash = hash, hash_id = hash_id, output = output, size = size, cost = cost, meta = meta,
-  links = links, ttl_ms = ttl_ms, imported = imported, origin = '', grace_ms = 0,
-}

@@ -8,7 +8,10 @@ local function smart_remove(g, s, id)
   -- Another program may have put something else in the entry's place; it goes all the same.
   local entry = redis.pcall('HMGET', g.entries .. id, 'h', 't', 'w', 'm', 'k')
   if u then
-    if #id == 16 then keep_record(g, s, id, u, entry) end
+    if #id == 16 then
+      local record = format_record(u.cost, u.size, entry)
+      keep_record(g.records, g.histories, id, record, s.tick, s.history, s.history_age_ms, s.bound_entries)
+    end
     s.bytes = s.bytes - u.size
     redis.call('HDEL', g.usage, id)
     if u.deadline > 0 then redis.call('ZREM', g.deadline, id) end

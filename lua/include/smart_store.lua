@@ -5,6 +5,7 @@
 --@include write_state
 --@include stale
 --@include emit
+--@include write_details
 --@include policy
 --@include ghost
 --@include edges
@@ -25,7 +26,10 @@ local function smart_store(g, s, new, now, used)
 
   local old = used and parse_usage(used) or nil
   local before = (old or s.versions > 1) and redis.pcall('HMGET', entry, 'h', 't', 'w', 'm', 'p', 'g') or {}
-  if old then keep_record(g, s, id, old, before) end
+  if old then
+    local record = format_record(old.cost, old.size, before)
+    keep_record(g.records, g.histories, id, record, s.tick, s.history, s.history_age_ms, s.bound_entries)
+  end
   if s.versions > 1 and before[1] and before[1] ~= new.hash then
     demote(g, id)
     old, before = nil, {}
@@ -72,7 +76,7 @@ local function smart_store(g, s, new, now, used)
   redis.call('ZADD', g.score, policy_score(s, u), id)
   s.bytes = s.bytes + new.size
   s.writes = s.writes + 1
-  emit(g.events, s, 'WRITE', new.key, string.format('size=%d, compile_time=%.0fms', new.size, new.cost))
+  emit(g.events, s, 'WRITE', new.key, write_details(new.size, new.cost))
   if g.relics_left then
     -- What goes with a relic may be this very entry.
     redis.call('HSET', g.usage, id, format_usage(u))

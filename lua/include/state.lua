@@ -1,8 +1,8 @@
 -- The rest of the state, for scripts that change more than a read does.
 -- thaw(s), freeze(s): take it out of s.cold; put it back there.
 -- read_state(usage, partitions, id): what read_hot gives, thawed.
+--@include cold_format
 --@include hot_state
-local COLD = '<ddddddddddd'
 
 local function thaw(s)
   s.ttl_ms, s.versions, s.history, s.history_age_ms, s.bytes, s.p1, s.writes, s.evictions, s.expirations,
