@@ -20,7 +20,7 @@ local sliding, tick, capacity, t, r, rate, asked, hits, misses, saved_ms, bound_
 local own_ttl_ms, versions_kept, history, history_age_ms, bytes, p1, writes, evictions, expirations, invalidations, corrupt =
   struct.unpack(COLD, packed, cold)
 local counts = policy == 'adaptive' or policy == 'cost'
-if count ~= partitions or versions_kept > 1 or size > bound_bytes or not (counts or policy == 'lru') then break end
+if count ~= partitions or versions_kept > 1 or not (counts or policy == 'lru') then break end
 
 local others, gone, victim, reason = redis.call('ZCARD', score), used, nil, nil
 if not used and (others >= bound_entries or bytes + size > bound_bytes) then

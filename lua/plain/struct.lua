@@ -52,8 +52,9 @@ function struct.pack(format, ...)
   return table.concat(parts)
 end
 
-function struct.unpack(format, text)
-  local values, at = {}, 1
+function struct.unpack(format, text, at)
+  local values = {}
+  at = at or 1
   for item in string.gmatch(format, '%a%d*') do
     if item == 'd' then
       values[#values + 1], at = number(text, at), at + 8
