@@ -1,7 +1,7 @@
--- content_live(g, id, now, used, entry): an entry that is there: its usage and {check, digest of the signature, tick of the write,
--- encoded signature}. Else nil and why not: 'absent', 'expired', or 'gone' (the server dropped it). `used` is its usage
--- record, false for none, and `entry` what is returned of it, if the caller has them; g.uses holds the uses that this call
--- has changed, if it looks up several.
+-- content_live(g, id, now, used, entry): an entry that is there: its usage and {check, digest of the signature, tick of the
+-- write, encoded signature}. Else nil and why not: 'absent', 'expired', or 'gone' (the server dropped it). `used` is its
+-- usage record, false for none, and `entry` what is returned of it, if the caller has them; g.uses holds the uses that this
+-- call has changed, if it looks up several.
 local function content_live(g, id, now, used, entry)
   if used == nil then used = redis.call('HGET', g.usage, id) end
   if not used then return nil, 'absent' end
