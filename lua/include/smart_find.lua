@@ -1,7 +1,7 @@
 -- smart_find(g, id, key, wanted, wanted_id, now, used, entry): the live entry of a key, or of one version of it. `used` is
--- the usage record of `id`, and `entry` what is returned of it, if the caller has them; g.uses holds the uses that this call has changed, if it looks up several.
--- Returns its id, usage, {output, hash, key}, when it expires (ms, 0 for never), and its grace (ms): the end of its life,
--- in which it only stands in for a compute that fails. Else the reason why there is none.
+-- the usage record of `id`, and `entry` what is returned of it, if the caller has them; g.uses holds the uses that this call
+-- has changed, if it looks up several. Returns its id, usage, {output, hash, key}, when it expires (ms, 0 for never), and its
+-- grace (ms): the end of its life, in which it only stands in for a compute that fails. Else the reason why there is none.
 local function smart_find(g, id, key, wanted, wanted_id, now, used, entry)
   entry = entry or redis.call('HMGET', g.entries .. id, 'o', 'h', 'k')
   if entry.err then error(entry) end
