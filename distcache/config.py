@@ -43,7 +43,7 @@ class Options(TypedDict, total=False):
     timeout_s: float
     """Deadline of one operation, connecting and retries included; 0.25 by default."""
     busy_poll_us: int | None
-    """How long a call looks for its reply before it sleeps; 0: not at all; by default 500 if the server is local."""
+    """How long a call looks for its reply before it sleeps; 0: not at all; by default 1,000 if the server is local."""
     read_only: bool
     """Send nothing that changes data; hits are then not counted either."""
     near: bool | NearCache

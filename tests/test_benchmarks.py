@@ -142,7 +142,7 @@ def queue(tmp_path):
 def busy_polling(tmp_path):
     rows = run(tmp_path, "busy_polling")
     assert len(rows) == 12
-    assert {row["name"] for row in rows} == {"redis-py GET", "busy_poll_us=500", "busy_poll_us=0"}
+    assert {row["name"] for row in rows} == {"redis-py GET", "busy_poll_us=1000", "busy_poll_us=0"}
     figures_are_there(rows)
 
 

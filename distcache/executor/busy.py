@@ -10,7 +10,7 @@ import os
 from os import sched_yield
 from time import monotonic
 
-LOCAL_US = 500
+LOCAL_US = 1000
 """How long by default, for a server on this machine; for others not at all, no network is faster for being watched."""
 AWAY_S = 0.001
 """Who lets others run and is away for longer is on a busy machine, where to sleep is better for all."""

@@ -116,8 +116,16 @@ class Mux(asyncio.Protocol):
 
     def enqueue(self, op: Op[Any], began: float, deadline: float, *, plain: bool) -> asyncio.Future[Answer]:
         """Queue one script; the future never holds an exception. Rows of one turn of the loop share a call."""
-        if type(op) is not Row:
-            return self._queue(packed_call((op,), plain=plain), 1, began, deadline)
+        if type(op) is Row:
+            future = self._join(op, began, deadline, plain=plain)
+        else:
+            future = self._queue(packed_call((op,), plain=plain), 1, began, deadline)
+        if self._alone and self.in_flight == 1:
+            self._flush()
+        return future
+
+    def _join(self, op: Row[Any], began: float, deadline: float, *, plain: bool) -> asyncio.Future[Answer]:
+        """Add a row to the call that grows, or begin one."""
         row, growing = packed_row(op), self._growing.get(id(op.start))
         waiter = self._wait(1, len(row), began, deadline)
         if growing is None:
@@ -126,7 +134,7 @@ class Mux(asyncio.Protocol):
             waiter.sharers = growing.waiters
         growing.rows.append(row)
         growing.waiters.append(waiter)
-        if len(growing.rows) == MOST_ROWS or (self._alone and self.in_flight == 1):  # the server can begin
+        if len(growing.rows) == MOST_ROWS:  # the server can begin
             self._flush()
         return waiter.future
 
