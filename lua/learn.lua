@@ -17,12 +17,12 @@ local _, us = clock()
 local LIFE, KEPT, CLOCK = 16, 32, '\255'  -- no key contains the byte 255
 
 -- Each set is read once and written once, whatever the rows say of it: sets[name] has the scores of the keys concerned
--- (false for one that is not there), and those keys in `keys`.
-local sets, names = {}, {}
-local function concern(name, key)
+-- (false for one that is not there), and those keys in `keys`. What nothing was learned from before has no sets to read.
+local sets, names, known, listed = {}, {}, {}, {}
+local function concern(name, key, id)
   local set = sets[name]
   if not set then
-    set = {keys = {}, scores = {}}
+    set = {keys = {}, scores = {}, id = id}
     sets[name] = set
     names[#names + 1] = name
   end
@@ -33,13 +33,23 @@ local function concern(name, key)
 end
 
 for i = rows_at, #rows, 4 do
-  concern(successors .. rows[i], CLOCK)
-  concern((rows[i + 2] == '1' and successors or soon) .. rows[i], rows[i + 3])
+  local id, is_next = rows[i], rows[i + 2] == '1'
+  concern(successors .. id, CLOCK, id)
+  concern((is_next and successors or soon) .. id, rows[i + 3], id)
+  if known[id] == nil then
+    known[id] = false
+    listed[#listed + 1] = id .. rows[i + 1]
+  end
+end
+for at, last in ipairs(redis.call('ZMSCORE', learned, unpack(listed))) do
+  known[string.sub(listed[at], 1, 16)] = last
 end
 for _, name in ipairs(names) do
   local set = sets[name]
-  for at, points in ipairs(redis.call('ZMSCORE', name, unpack(set.keys))) do
-    set.scores[set.keys[at]] = points and tonumber(points)
+  if known[set.id] then
+    for at, points in ipairs(redis.call('ZMSCORE', name, unpack(set.keys))) do
+      set.scores[set.keys[at]] = points and tonumber(points)
+    end
   end
   set.clock = set.scores[CLOCK] or 0
 end
@@ -86,7 +96,9 @@ for _, name in ipairs(names) do
       end
     end
     local added = redis.call('ZADD', name, unpack(changes))
-    if added > 0 then trim(name, set.scores[CLOCK] and KEPT + 1 or KEPT, set.newest) end
+    if added > 0 and (known[set.id] or added > KEPT) then
+      trim(name, set.scores[CLOCK] and KEPT + 1 or KEPT, set.newest)
+    end
     -- The time to live starts anew with what is new, and with every fourth observation at the latest.
     if added > 0 or math.floor(set.clock * LIFE / 4) ~= math.floor(set.began * LIFE / 4) then
       redis.call('PEXPIRE', name, 2592000000)
@@ -102,9 +114,10 @@ local added = #news > 0 and redis.call('ZADD', learned, unpack(news)) or 0
 local over = redis.call('ZCARD', learned) - 4 * tonumber(shape[2])
 if over > 0 then
   -- There may be many more than that, if the bound was lowered.
-  for _, one in ipairs(redis.call('ZRANGE', learned, 0, math.min(over, added + 64) - 1)) do
-    redis.call('UNLINK', successors .. string.sub(one, 1, 16), soon .. string.sub(one, 1, 16))
-    redis.call('ZREM', learned, one)
+  local oldest, gone = redis.call('ZPOPMIN', learned, math.min(over, added + 64)), {}
+  for at = 1, #oldest, 2 do
+    gone[at], gone[at + 1] = successors .. string.sub(oldest[at], 1, 16), soon .. string.sub(oldest[at], 1, 16)
   end
+  redis.call('UNLINK', unpack(gone))
 end
 return (#rows - rows_at + 1) / 4
