@@ -7,7 +7,8 @@ local learned     = KEYS[2]  -- zset: key id and key -> last observation
 local successors  = KEYS[3]  -- prefix of the sets of next keys
 local soon        = KEYS[4]  -- prefix of the sets of keys soon after
 local partitions  = ARGV[1]  -- int: how many partitions this client believes in
-local rows, rows_at = ARGV, 2  -- list: id of a key, the key, '1' next or '' soon after, the other key, ...
+-- A row: what followed a key, in order. Its id, the key, 'n' (next) or 's' (soon after) for each time, and the key that did.
+local rows, rows_at = ARGV, 2  -- list: id, key, times, other keys, ...
 
 --@include clock
 --@include stale
@@ -15,63 +16,6 @@ local shape = redis.call('HMGET', state, 'partitions', 'bound_entries')
 if shape[1] ~= partitions then return stale() end
 local _, us = clock()
 local LIFE, KEPT, CLOCK = 16, 32, '\255'  -- no key contains the byte 255
-
--- Each set is read once and written once, whatever the rows say of it: sets[name] has the scores of the keys concerned
--- (false for one that is not there), and those keys in `keys`. What nothing was learned from before has no sets to read.
-local sets, names, known, listed = {}, {}, {}, {}
-local function concern(name, key, id)
-  local set = sets[name]
-  if not set then
-    set = {keys = {}, scores = {}, id = id}
-    sets[name] = set
-    names[#names + 1] = name
-  end
-  if set.scores[key] == nil then
-    set.scores[key] = false
-    set.keys[#set.keys + 1] = key
-  end
-end
-
-for i = rows_at, #rows, 4 do
-  local id, is_next = rows[i], rows[i + 2] == '1'
-  concern(successors .. id, CLOCK, id)
-  concern((is_next and successors or soon) .. id, rows[i + 3], id)
-  if known[id] == nil then
-    known[id] = false
-    listed[#listed + 1] = id .. rows[i + 1]
-  end
-end
-for at, last in ipairs(redis.call('ZMSCORE', learned, unpack(listed))) do
-  known[string.sub(listed[at], 1, 16)] = last
-end
-for _, name in ipairs(names) do
-  local set = sets[name]
-  if known[set.id] then
-    for at, points in ipairs(redis.call('ZMSCORE', name, unpack(set.keys))) do
-      set.scores[set.keys[at]] = points and tonumber(points)
-    end
-  end
-  set.clock = set.scores[CLOCK] or 0
-end
-
-local seen = {}
-for i = rows_at, #rows, 4 do
-  local id, key, is_next, other = rows[i], rows[i + 1], rows[i + 2] == '1', rows[i + 3]
-  local after = sets[successors .. id]
-  local t = after.scores[CLOCK] or 0
-  after.began = after.began or after.clock
-  if is_next then
-    t = t + 1 / LIFE
-    after.scores[CLOCK] = t
-  end
-  if t > 0 then
-    local set = is_next and after or sets[soon .. id]
-    local f = set.scores[other] or t - 2000
-    set.scores[other] = t + math.log(1 + 2 ^ (f - t)) / math.log(2)
-    set.newest, set.began, set.clock = other, after.began, t
-    seen[id] = key
-  end
-end
 
 -- trim(name, most, newest): the least of too many go.
 local function trim(name, most, newest)
@@ -85,30 +29,84 @@ local function trim(name, most, newest)
   end
 end
 
-for _, name in ipairs(names) do
-  local set = sets[name]
-  if set.newest then
-    local changes = {}
-    for _, key in ipairs(set.keys) do
-      if set.scores[key] then
-        changes[#changes + 1] = set.scores[key]
-        changes[#changes + 1] = key
-      end
-    end
-    local added = redis.call('ZADD', name, unpack(changes))
-    if added > 0 and (known[set.id] or added > KEPT) then
-      trim(name, set.scores[CLOCK] and KEPT + 1 or KEPT, set.newest)
-    end
-    -- The time to live starts anew with what is new, and with every fourth observation at the latest.
-    if added > 0 or math.floor(set.clock * LIFE / 4) ~= math.floor(set.began * LIFE / 4) then
-      redis.call('PEXPIRE', name, 2592000000)
-    end
+-- Each set is read once and written once. `scores` has the keys concerned, false for one that is not there.
+local function read(name, keys, scores)
+  for at, points in ipairs(redis.call('ZMSCORE', name, unpack(keys))) do
+    scores[keys[at]] = points and tonumber(points)
   end
 end
-local news = {}
-for id, key in pairs(seen) do
-  news[#news + 1] = us
-  news[#news + 1] = id .. key
+
+-- began, t: the clock before, and now. The time to live starts anew with what is new, and with every fourth observation
+-- at the latest.
+local function write(name, keys, scores, most, newest, known, began, t)
+  local changes = {}
+  for _, key in ipairs(keys) do
+    if scores[key] then
+      changes[#changes + 1] = scores[key]
+      changes[#changes + 1] = key
+    end
+  end
+  local added = redis.call('ZADD', name, unpack(changes))
+  if added > 0 and (known or added > KEPT) then trim(name, most, newest) end
+  if added > 0 or math.floor(t * LIFE / 4) ~= math.floor(began * LIFE / 4) then
+    redis.call('PEXPIRE', name, 2592000000)
+  end
+end
+
+local function note(scores, other, t)
+  local f = scores[other] or t - 2000
+  scores[other] = t + math.log(1 + 2 ^ (f - t)) / math.log(2)
+end
+
+-- What nothing was learned from before has no sets to read.
+local listed, at = {}, rows_at
+while at <= #rows do
+  listed[#listed + 1] = rows[at] .. rows[at + 1]
+  at = at + 3 + #rows[at + 2]
+end
+local known, news, pairs_seen = redis.call('ZMSCORE', learned, unpack(listed)), {}, 0
+
+at = rows_at
+for one, id_and_key in ipairs(listed) do
+  local id, times = rows[at], rows[at + 2]
+  local nexts, soons, next_scores, soon_scores = {CLOCK}, {}, {}, {}
+  for i = 1, #times do
+    local other, keys, scores = rows[at + 2 + i], soons, soon_scores
+    if string.byte(times, i) == 110 then keys, scores = nexts, next_scores end
+    if scores[other] == nil then
+      scores[other] = false
+      keys[#keys + 1] = other
+    end
+  end
+  if known[one] then
+    read(successors .. id, nexts, next_scores)
+    if #soons > 0 then read(soon .. id, soons, soon_scores) end
+  end
+
+  local began = next_scores[CLOCK] or 0
+  local t, last_next, last_soon, soon_t = began, nil, nil, nil
+  for i = 1, #times do
+    local other = rows[at + 2 + i]
+    if string.byte(times, i) == 110 then
+      t = t + 1 / LIFE
+      note(next_scores, other, t)
+      last_next = other
+    elseif t > 0 then
+      note(soon_scores, other, t)
+      last_soon, soon_t = other, t
+    end
+  end
+  if last_next then
+    next_scores[CLOCK] = t
+    write(successors .. id, nexts, next_scores, KEPT + 1, last_next, known[one], began, t)
+  end
+  if last_soon then write(soon .. id, soons, soon_scores, KEPT, last_soon, known[one], began, soon_t) end
+  if last_next or last_soon then
+    news[#news + 1] = us
+    news[#news + 1] = id_and_key
+  end
+  pairs_seen = pairs_seen + #times
+  at = at + 3 + #times
 end
 local added = #news > 0 and redis.call('ZADD', learned, unpack(news)) or 0
 local over = redis.call('ZCARD', learned) - 4 * tonumber(shape[2])
@@ -120,4 +118,4 @@ if over > 0 then
   end
   redis.call('UNLINK', unpack(gone))
 end
-return (#rows - rows_at + 1) / 4
+return pairs_seen

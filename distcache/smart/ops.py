@@ -290,7 +290,7 @@ class SmartOps:
     def learn(self, part: Partition, rows: Iterable[bytes]) -> Op[int]:
         """Record which keys came after which; all the first keys belong to the partition.
 
-        rows: of each lesson the id of a key, the key, `1` if it is about the next key and not one soon after, that key.
+        rows: of each first key its id, the key, `n` (next) or `s` (soon after) for each key that followed, and those keys.
         """
         values = LEARN.bind(
             state=part.state,

@@ -267,13 +267,20 @@ def matching(keys: Iterable[str], pattern: str) -> Iterable[str]:
 
 def lessons(ops: SmartOps, steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> list[Op[Any]]:
     """Ops for each partition that is to learn something, none of which holds the server for long."""
-    of: dict[Partition, list[bytes]] = {}
+    followers: dict[bytes, list[tuple[bytes, bytes]]] = {}
     for key, successor, is_next in lessons_of(steps):
+        followers.setdefault(key, []).append((b"n" if is_next else b"s", successor))
+    batches: list[tuple[Partition, list[bytes]]] = []
+    begun: dict[Partition, tuple[int, list[bytes]]] = {}
+    for key, pairs in followers.items():
         one = key_id(key)
-        of.setdefault(ops.keyspace.of(one), []).extend((one, key, b"1" if is_next else b"", successor))
-    words = 4 * LESSONS
-    return [
-        ops.learn(part, rows[start : start + words])
-        for part, rows in of.items()
-        for start in range(0, len(rows), words)
-    ]
+        part = ops.keyspace.of(one)
+        for start in range(0, len(pairs), LESSONS):
+            some = pairs[start : start + LESSONS]
+            count, rows = begun.get(part, (LESSONS, []))
+            if count + len(some) > LESSONS:
+                count, rows = 0, []
+                batches.append((part, rows))
+            rows += (one, key, b"".join(when for when, _ in some), *(successor for _, successor in some))
+            begun[part] = count + len(some), rows
+    return [ops.learn(part, rows) for part, rows in batches]
