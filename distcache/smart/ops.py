@@ -290,7 +290,7 @@ class SmartOps:
     def learn(self, part: Partition, rows: Iterable[bytes]) -> Op[int]:
         """Record which keys came after which; all the first keys belong to the partition.
 
-        rows: of each first key its id, the key, `n` (next) or `s` (soon after) for each key that followed, and those keys.
+        rows: of each first key its id, the key, `n` (next) or `s` (soon after) for each key that followed, and these.
         """
         values = LEARN.bind(
             state=part.state,
