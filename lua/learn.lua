@@ -16,6 +16,7 @@ local shape = redis.call('HMGET', state, 'partitions', 'bound_entries')
 if shape[1] ~= partitions then return stale() end
 local _, us = clock()
 local LIFE, KEPT, CLOCK = 16, 32, '\255'  -- no key contains the byte 255
+local NEXT = string.byte('n')
 
 -- trim(name, most, newest): the least of too many go.
 local function trim(name, most, newest)
@@ -36,9 +37,9 @@ local function read(name, keys, scores)
   end
 end
 
--- began, t: the clock before, and now. The time to live starts anew with what is new, and with every fourth observation
--- at the latest.
-local function write(name, keys, scores, most, newest, known, began, t)
+-- old: the set may have had more. began, t: the clock before, and now. The time to live starts anew with what is new, and
+-- with every fourth observation at the latest.
+local function write(name, keys, scores, most, newest, old, began, t)
   local changes = {}
   for _, key in ipairs(keys) do
     if scores[key] then
@@ -47,7 +48,7 @@ local function write(name, keys, scores, most, newest, known, began, t)
     end
   end
   local added = redis.call('ZADD', name, unpack(changes))
-  if added > 0 and (known or added > KEPT) then trim(name, most, newest) end
+  if added > 0 and (old or added > KEPT) then trim(name, most, newest) end
   if added > 0 or math.floor(t * LIFE / 4) ~= math.floor(began * LIFE / 4) then
     redis.call('PEXPIRE', name, 2592000000)
   end
@@ -58,27 +59,37 @@ local function note(scores, other, t)
   scores[other] = t + math.log(1 + 2 ^ (f - t)) / math.log(2)
 end
 
--- What nothing was learned from before has no sets to read.
+-- What nothing was learned from before has no sets to read; one call says that it is so of all.
 local listed, at = {}, rows_at
 while at <= #rows do
   listed[#listed + 1] = rows[at] .. rows[at + 1]
   at = at + 3 + #rows[at + 2]
 end
-local known, news, pairs_seen = redis.call('ZMSCORE', learned, unpack(listed)), {}, 0
+local known, unread = redis.call('ZMSCORE', learned, unpack(listed)), {}
+for one, id_and_key in ipairs(listed) do
+  if not known[one] then
+    local id = string.sub(id_and_key, 1, 16)
+    unread[#unread + 1], unread[#unread + 2] = successors .. id, soon .. id
+  end
+end
+local all_known = #unread > 0 and redis.call('EXISTS', unpack(unread)) > 0
 
+-- What is to be written: first all is read, which shows what is damaged; and a set is listed before it is there.
+local news, writes, observed = {}, {}, 0
 at = rows_at
 for one, id_and_key in ipairs(listed) do
   local id, times = rows[at], rows[at + 2]
+  local old = known[one] or all_known
   local nexts, soons, next_scores, soon_scores = {CLOCK}, {}, {}, {}
   for i = 1, #times do
     local other, keys, scores = rows[at + 2 + i], soons, soon_scores
-    if string.byte(times, i) == 110 then keys, scores = nexts, next_scores end
+    if string.byte(times, i) == NEXT then keys, scores = nexts, next_scores end
     if scores[other] == nil then
       scores[other] = false
       keys[#keys + 1] = other
     end
   end
-  if known[one] then
+  if old then
     read(successors .. id, nexts, next_scores)
     if #soons > 0 then read(soon .. id, soons, soon_scores) end
   end
@@ -87,7 +98,7 @@ for one, id_and_key in ipairs(listed) do
   local t, last_next, last_soon, soon_t = began, nil, nil, nil
   for i = 1, #times do
     local other = rows[at + 2 + i]
-    if string.byte(times, i) == 110 then
+    if string.byte(times, i) == NEXT then
       t = t + 1 / LIFE
       note(next_scores, other, t)
       last_next = other
@@ -98,17 +109,20 @@ for one, id_and_key in ipairs(listed) do
   end
   if last_next then
     next_scores[CLOCK] = t
-    write(successors .. id, nexts, next_scores, KEPT + 1, last_next, known[one], began, t)
+    writes[#writes + 1] = {successors .. id, nexts, next_scores, KEPT + 1, last_next, old, began, t}
   end
-  if last_soon then write(soon .. id, soons, soon_scores, KEPT, last_soon, known[one], began, soon_t) end
+  if last_soon then
+    writes[#writes + 1] = {soon .. id, soons, soon_scores, KEPT, last_soon, old, began, soon_t}
+  end
   if last_next or last_soon then
     news[#news + 1] = us
     news[#news + 1] = id_and_key
   end
-  pairs_seen = pairs_seen + #times
+  observed = observed + #times
   at = at + 3 + #times
 end
 local added = #news > 0 and redis.call('ZADD', learned, unpack(news)) or 0
+for _, one in ipairs(writes) do write(unpack(one)) end
 local over = redis.call('ZCARD', learned) - 4 * tonumber(shape[2])
 if over > 0 then
   -- There may be many more than that, if the bound was lowered.
@@ -118,4 +132,4 @@ if over > 0 then
   end
   redis.call('UNLINK', unpack(gone))
 end
-return pairs_seen
+return observed

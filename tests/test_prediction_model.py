@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from distcache.errors import ServerError
 from distcache.keys import Partition, key_id
 from distcache.smart import likely
 
@@ -67,6 +68,21 @@ def test_more_than_are_kept(smart, backend, prediction):
         stored = counts(backend.client, prefix, b"a")
         assert len(stored) == prediction.KEPT == len(scores)
         assert stored == pytest.approx({one.encode(): score for one, score in scores.items()}, rel=1e-9)
+
+
+@pytest.mark.parametrize("key", ["b", "c"])
+def test_where_another_program_has_put_something_nothing_is_half_learned(smart, backend, key):
+    cache = smart(on_error="raise")
+    damaged = PART.successors + key_id(key.encode())
+    backend.client.set(damaged, "no set")
+    for one in "abcd" * 3:
+        cache.get(one)
+    with pytest.raises(ServerError):
+        cache.flush()
+    assert backend.client.keys(b"*:l:*") == [damaged]
+    assert not backend.client.keys(b"*:n:*")
+    assert not backend.client.exists(PART.learned)
+    backend.client.delete(damaged)
 
 
 def test_the_rule_of_the_original_is_beaten(prediction, tmp_path):
