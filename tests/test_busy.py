@@ -16,6 +16,7 @@ from distcache.executor import busy as module
 from distcache.executor.busy import AWAY_S, LOCAL_US, BusyPoll
 
 LIMIT_S = 0.0005
+PATIENT_US = 60_000_000
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def looks(monkeypatch):
 def patient(monkeypatch):
     """No reply of a healthy server is late for the looks, however busy the machine is."""
     monkeypatch.setattr(module, "AWAY_S", 60.0)
-    return 60_000_000
+    return PATIENT_US
 
 
 @pytest.mark.usefixtures("client")
@@ -159,25 +160,17 @@ class TestBlocking:
             assert (looks.begun, looks.in_vain) == (1, 1)
             executor.close()
 
-    def test_a_silent_server_is_slept_for_and_ends_at_the_deadline(self, server, looks):
+    @pytest.mark.parametrize("us", [LOCAL_US, PATIENT_US])
+    def test_a_silent_server_is_waited_for_until_the_deadline(self, server, looks, patient, us):
+        """Asleep; and no longer if the look may take longer."""
         with fault_proxy(server.path) as proxy:
-            executor = SyncExecutor(Endpoint(proxy.url, busy_poll_us=LOCAL_US), timeout_s=0.2)
-            executor.run(echo("connects"))
-            proxy.deaf = True
-            with pytest.raises(Unavailable, match="did not answer in time"):
-                executor.run(echo("x"))
-            assert (looks.begun, looks.in_vain) == (1, 1)
-            executor.close()
-
-    def test_a_look_ends_at_the_deadline(self, server, looks, patient):
-        with fault_proxy(server.path) as proxy:
-            executor = SyncExecutor(Endpoint(proxy.url, busy_poll_us=patient), timeout_s=0.2)
+            executor = SyncExecutor(Endpoint(proxy.url, busy_poll_us=us), timeout_s=0.2)
             executor.run(echo("connects"))
             proxy.deaf = True
             began = time.monotonic()
             with pytest.raises(Unavailable, match="did not answer in time"):
                 executor.run(echo("x"))
-            assert time.monotonic() - began < patient / 1e6 / 4
+            assert time.monotonic() - began < PATIENT_US / 1e6 / 4
             assert (looks.begun, looks.in_vain) == (1, 1)
             executor.close()
 

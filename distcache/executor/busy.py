@@ -7,7 +7,6 @@ looks again and again for a while; between two looks it lets others run (sched_y
 from __future__ import annotations
 
 import os
-from os import sched_yield
 from time import monotonic
 
 LOCAL_US = 1000
@@ -16,8 +15,6 @@ AWAY_S = 0.001
 """Who lets others run and is away for longer is on a busy machine, where to sleep is better for all."""
 REST = 20
 """After a look in vain, calls sleep for so many times what it took: no more than a twentieth is ever lost."""
-
-__all__ = ["LOCAL_US", "BusyPoll", "limit_s", "sched_yield"]
 
 
 def limit_s(asked_us: int | None, *, local: bool) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import select
+from os import sched_yield
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import hiredis
 from redis.exceptions import RedisError
 
-from distcache.executor.busy import BusyPoll, sched_yield
+from distcache.executor.busy import BusyPoll
 from distcache.executor.wire import MORE, Command, Lost, Refused, new_reader, pack, packed_call, unreachable
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from itertools import chain
+from os import sched_yield
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import hiredis
 
-from distcache.executor.busy import BusyPoll, sched_yield
+from distcache.executor.busy import BusyPoll
 from distcache.executor.link import check_login
 from distcache.executor.wire import (
     MORE,
