@@ -159,14 +159,13 @@ def _baselines(client: Any) -> dict[str, tuple[str, Callable[[], Any]]]:
 
 
 def fill(url: str, client: redis.Redis) -> None:
-    """1,000 entries in each cache; as many as fit, so that a new one evicts."""
+    """1,000 entries in each cache and nothing else; as many as fit, so that a new one evicts."""
+    client.flushdb()
     client.set("baseline", OUTPUT)
     client.set("signature", SIGNATURE)
     with SmartCache(url=url, max_entries=1000, on_error="raise", timeout_s=5) as cache:
-        cache.clear()
         cache.put_many([_item(key) for key in KEYS])
     with ContentHashCache(1001, url=url, on_error="raise", timeout_s=5) as texts:
-        texts.clear()
         texts.set_many([(text, SIGNATURE) for text in TEXTS])
         texts.set_key("tool-call-7", SIGNATURE)
 
@@ -198,6 +197,8 @@ async def async_rows(url: str, rounds: int, calls: int) -> list[Row]:
     rows = []
     client = redis.asyncio.Redis.from_url(url)
     for label, kind, cases in _caches(AsyncSmartCache, AsyncContentHashCache):
+        with redis.Redis.from_url(url) as filler:
+            fill(url, filler)
         async with kind(url=url, on_error="raise", timeout_s=5) as cache:
             for name, base, call, right, per in cases:
                 row = await compare_async(

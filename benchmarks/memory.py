@@ -121,7 +121,7 @@ CASES = [
         "compiled once, keys put one after the other: learned from",
         _learning,
         _asked_for,
-        kinds=("l:", "n:", "learned"),
+        kinds=("a:", "learned"),
     ),
     Case("ContentHashCache.set_key, no text", _content, _keyed),
     Case("ContentHashCache.set_key, ttl_seconds=inf", lambda u, n: _content(u, n, ttl_seconds=float("inf")), _keyed),

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOP = 3
-KEPT = 32
-"""Successors kept of each kind; as in lua/learn.lua."""
+KEPT, MOST = 32, 48
+"""Of more than so many of a kind (the second), so many are kept (the first); as in lua/learn.lua."""
 QUICK = 20_000
 
 
@@ -63,12 +63,19 @@ class Counts:
 
     def add(self, scores: dict[str, float], key: str) -> None:
         """One more of this key, now."""
-        before = scores.get(key, self.clock - 2000)
-        scores[key] = self.clock + math.log(1 + 2 ** (before - self.clock)) / math.log(2)
-        if len(scores) > KEPT:
-            del scores[min((one for one in scores if one != key), key=lambda one: (scores[one], one))]
+        before = scores.get(key)
+        scores[key] = self.clock
+        if before is not None:
+            scores[key] += math.log(1 + 2 ** (before - self.clock)) / math.log(2)
 
-    def shares(self, *, soon: bool, most: int = KEPT) -> dict[str, float]:
+    def trim(self) -> None:
+        """Of each kind, the lightest of too many go."""
+        for scores in (self.next, self.soon):
+            if len(scores) > MOST:
+                for light in sorted(scores, key=lambda one: (scores[one], one))[:-KEPT]:
+                    del scores[light]
+
+    def shares(self, *, soon: bool, most: int = MOST) -> dict[str, float]:
         """The part of each key in the counts; of the `most` largest."""
         scores = self.soon if soon else self.next
         total = likely.total(self.clock, soon=soon)
@@ -94,6 +101,7 @@ class Aged:
         counts = self.after.setdefault(key, Counts())
         counts.clock += 1 / likely.LIFE
         counts.add(counts.next, successor)
+        counts.trim()
 
 
 class Model(Aged):
@@ -123,6 +131,7 @@ class Model(Aged):
             counts = self.after[other]
             if other != successor:
                 counts.add(counts.soon, successor)
+                counts.trim()
         self.recent.appendleft(successor)
 
 

@@ -67,12 +67,10 @@ class Partition:
         """prefix; list per key: a record of every compile, newest first."""
         self.histories = name(b"histories")
         """zset: key id -> last write; bounds the number of histories."""
-        self.successors = name(b"l:")
-        """prefix; zset per key: the keys that came next -> aged count (log2)."""
-        self.soon = name(b"n:")
-        """prefix; zset per key: the keys that came two to four places after -> aged count (log2)."""
+        self.after = name(b"a:")
+        """prefix; hash per key: the keys that came next, or two to four places after -> aged count (log2)."""
         self.learned = name(b"learned")
-        """zset: key id and key -> last observation; bounds the number of successor sets."""
+        """zset: key id and key -> last observation; bounds the number of these hashes."""
 
         # the warm-up queue
         self.queue = name(b"queue")

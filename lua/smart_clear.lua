@@ -3,10 +3,9 @@
 -- Returns {how many, 1 if more are left else 0}.
 --@include smart_keys
 local learned    = KEYS[14]           -- zset: key id and key -> last observation
-local successors = KEYS[15]           -- prefix of the sets of successors
-local soon       = KEYS[16]           -- prefix of the sets of keys soon after
-local voided     = KEYS[17]           -- zset: key id -> fence at which it was invalidated
-local state      = KEYS[18]           -- hash: shared config, rare counters
+local after      = KEYS[15]           -- prefix of the hashes of what came after a key
+local voided     = KEYS[16]           -- zset: key id -> fence at which it was invalidated
+local state      = KEYS[17]           -- hash: shared config, rare counters
 local limit      = tonumber(ARGV[2])  -- int: entries to remove in this call
 
 --@include smart_group
@@ -28,7 +27,7 @@ for _, id in ipairs(removed) do
 end
 local forgotten = redis.call('ZRANGE', learned, 0, limit - 1)
 for _, one in ipairs(forgotten) do
-  redis.call('UNLINK', successors .. string.sub(one, 1, 16), soon .. string.sub(one, 1, 16))
+  redis.call('UNLINK', after .. string.sub(one, 1, 16))
   redis.call('ZREM', learned, one)
 end
 local more = #removed == limit or #forgotten == limit

@@ -9,12 +9,14 @@ import math
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 import packed
 
 from distcache.config import EVENT_KINDS, SharedConfig
 from distcache.keys import hash_id, key_id, raw
+from distcache.smart.likely import LIFE, SOON_SHARE
 from distcache.smart.records import HistoryRecord, Metadata
 
 if TYPE_CHECKING:
@@ -23,16 +25,18 @@ if TYPE_CHECKING:
     from keyspace import Keyspace, Stored
 
 ID, OLDER = 16, 24
+TOLD, WEIGHT = Struct("<dBB"), Struct("<d")
+"""The fields of what came after a key: the clock with how many there are of each kind, and one key's weight."""
 LATE_MS = 1000
 """How much later than its entry's deadline a key's own time to live may lie within one reading."""
 
 PERMANENT = ("state", "score", "usage", "deadline", "ghost", "ghost_old", "events", "edges", "relics", "histories")
 PERMANENT += ("learned", "prefixes", "indexed", "queue", "queue_low", "delayed", "dead", "workers")
 PERMANENT_PREFIXES = ("e:", "r:", "v:", "t:")
-TEMPORARY_PREFIXES = ("n:", "q:", "h:", "l:", "w:", "f:")
+TEMPORARY_PREFIXES = ("q:", "h:", "a:", "w:", "f:")
 TYPES = {
-    **dict.fromkeys(("state", "usage", "ghost", "ghost_old", "edges", "indexed", "e:", "t:", "w:", "f:"), "hash"),
-    **dict.fromkeys(("score", "deadline", "relics", "histories", "learned", "prefixes", "l:", "n:"), "zset"),
+    **dict.fromkeys(("state", "usage", "ghost", "ghost_old", "edges", "indexed", "e:", "a:", "t:", "w:", "f:"), "hash"),
+    **dict.fromkeys(("score", "deadline", "relics", "histories", "learned", "prefixes"), "zset"),
     **dict.fromkeys(("delayed", "dead", "workers", "predicted", "voided"), "zset"),
     **dict.fromkeys(("events", "queue", "queue_low", "wakes"), "stream"),
     "q:": "string",
@@ -42,7 +46,8 @@ TYPES = {
 }
 STREAM_NODE = 100
 """XADD MAXLEN ~ trims whole nodes of this many events."""
-SUCCESSORS = 32
+FOLLOWERS = 48
+"""Of one kind, after one key."""
 VOIDED = 10_001
 """Marks of invalidations, and one for those that went."""
 RATES = {"adaptive": (0.2, 2), "cost": (0.5, 2), "windowed": (0, 1)}
@@ -370,8 +375,8 @@ def histories(part: Partition) -> Iterator[str]:
 
 
 def lessons(part: Partition) -> Iterator[str]:
-    """Sets of successors are listed, bounded in number and size, and pass."""
-    learned, there = part.one("learned", {}), part.many("l:")
+    """What came after a key is listed, bounded in number and size, and passes."""
+    learned, there = part.one("learned", {}), part.many("a:")
     listed = {one[:ID] for one in learned}
     for one in learned:
         if key_id(one[ID:]) != one[:ID]:
@@ -381,24 +386,25 @@ def lessons(part: Partition) -> Iterator[str]:
     for one, stored in there.items():
         if one not in listed:
             yield f"the lessons of {one.hex()} are not listed"
-        if stored.ttl_ms < 0 or len(stored.value) > SUCCESSORS + 1:
-            yield f"the lessons of {one.hex()} have {len(stored.value)} members and {stored.ttl_ms} ms to live"
-        if b"\xff" not in stored.value:
-            yield f"the lessons of {one.hex()} have no clock"
-        elif any(weight > stored.value[b"\xff"] + math.log2(2 * 16 + 1) for weight in stored.value.values()):
-            yield f"a successor of {one.hex()} weighs more than can be counted"
+        if stored.ttl_ms < 0:
+            yield f"the lessons of {one.hex()} have {stored.ttl_ms} ms to live"
+        yield from followed(one.hex(), stored.value)
     if len(learned) > 4 * part.number("bound_entries") and not part.lowered:
         yield f"there are {len(learned)} lessons"
 
 
-def nearby(part: Partition) -> Iterator[str]:
-    """What came soon after a key goes with what came next, and is bounded as that is."""
-    there = part.many("l:")
-    for one, stored in part.many("n:").items():
-        if one not in there:
-            yield f"what came soon after {one.hex()} has no clock"
-        if stored.ttl_ms < 0 or len(stored.value) > SUCCESSORS:
-            yield f"what came soon after {one.hex()}: {len(stored.value)} members and {stored.ttl_ms} ms to live"
+def followed(name: str, fields: dict[bytes, bytes]) -> Iterator[str]:
+    """Of each kind no more than may be, and as many as the clock's field says; none weighs more than can be counted."""
+    if len(fields.get(b"", b"")) != TOLD.size:
+        yield f"the lessons of {name} have no clock"
+        return
+    clock, *counts = TOLD.unpack(fields[b""])
+    for kind, count, most in zip((b"n", b"s"), counts, (1, SOON_SHARE), strict=True):
+        weights = [WEIGHT.unpack(value)[0] for field, value in fields.items() if field[:1] == kind]
+        if len(weights) != count or count > FOLLOWERS:
+            yield f"{len(weights)} keys of kind {kind.decode()} came after {name}, counted as {count}"
+        if any(weight > clock + math.log2(most * (2 * LIFE + 1)) for weight in weights):
+            yield f"a follower of {name} weighs more than can be counted"
 
 
 def ghosts(part: Partition) -> Iterator[str]:
@@ -442,7 +448,7 @@ Rule = "Callable[[Partition], Iterator[str]]"
 COMMON = (known_keys, whole_state, one_config, requests, stream)
 SMART = (
     *(queue, entries, identity, deadlines, bounds, graph, relics, dependencies, versions),
-    *(histories, lessons, nearby, ghosts),
+    *(histories, lessons, ghosts),
 )
 SMART += (flights, voids)
 KINDS: dict[str, tuple[Any, ...]] = {"smart": SMART}

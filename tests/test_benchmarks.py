@@ -28,7 +28,7 @@ PEERS |= {"distcache: near hit", "distcache, asyncio: near hit"}
 MEMORY = {
     "SmartCache, no dependencies": {"entry", "score", "usage", "h:", "histories"},
     "SmartCache, no dependencies, history=0": {"entry", "score", "usage"},
-    "the same, keys put one after the other: learned from": {"l:", "n:", "learned", "entry", "h:", "histories"},
+    "the same, keys put one after the other: learned from": {"a:", "learned", "entry", "h:", "histories"},
     "ContentHashCache.set_key, no text": {"entry", "score", "usage", "deadline", "prefixes", "indexed"},
     "ContentHashCache.set_key, ttl_seconds=inf": {"entry", "score", "usage", "prefixes", "indexed"},
     "ContentHashCache.set, beyond text and index": {"entry", "score", "usage", "deadline"},

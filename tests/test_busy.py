@@ -14,6 +14,7 @@ from distcache.errors import ConfigError, Unavailable
 from distcache.executor import AsyncExecutor, Endpoint, SyncExecutor
 from distcache.executor import busy as module
 from distcache.executor.busy import AWAY_S, LOCAL_US, BusyPoll
+from distcache.op import Batch
 
 LIMIT_S = 0.0005
 PATIENT_US = 60_000_000
@@ -264,6 +265,21 @@ class TestAsyncio:
         replies = await asyncio.gather(*(executor.run(echo(f"{number}")) for number in range(64)))
         assert replies == [f"{number}".encode() for number in range(64)]
         assert looks.begun == begun
+        await executor.aclose()
+
+    async def test_a_request_of_several_commands_is_slept_for(self, server, looks, patient):
+        """It takes longer than a look; a look that is under way ends, and is not in vain."""
+        executor = AsyncExecutor(Endpoint(f"unix://{server.path}", busy_poll_us=patient), timeout_s=10.0)
+        await executor.run(echo("connects"))
+        [link] = executor._lane()._links
+        begun = looks.begun
+        assert await executor.run_batch(Batch([echo("a"), echo("b")])) == [b"a", b"b"]
+        assert looks.begun == begun
+        assert await executor.run(echo("looks")) == b"looks"
+        assert looks.begun == begun + 1
+        await executor.run_batch(Batch([echo("c"), echo("d")]))
+        await turned_until(lambda: not link._awake)
+        assert not looks.in_vain
         await executor.aclose()
 
     async def test_a_cut_connection_and_a_cancelled_caller_leave_nothing_turning(self, server, looks, patient):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import packed
 import pytest
+from invariants import TOLD, WEIGHT
 
 from distcache.keys import Partition, hash_id, key_id
 from distcache.smart.records import Metadata
@@ -133,12 +134,16 @@ PLANTED = {
     ),
     "too many histories": (lambda c: c.zadd(PART.histories, {bytes([n]): 1 for n in range(30)}), "histories"),
     "lessons not listed": (lambda c: c.delete(PART.learned), "are not listed"),
-    "lessons that are gone": (lambda c: c.delete(PART.successors + A), "listed and not there"),
+    "lessons that are gone": (lambda c: c.delete(PART.after + A), "listed and not there"),
     "lessons about another key": (lambda c: c.zadd(PART.learned, {A + b"z": 1}), "about another key"),
-    "lessons that stay": (lambda c: c.persist(PART.successors + A), "to live"),
-    "lessons without a clock": (lambda c: c.zrem(PART.successors + A, b"\xff"), "no clock"),
-    "a lesson too heavy": (lambda c: c.zadd(PART.successors + A, {"b": 100}), "weighs more"),
-    "too many successors": (lambda c: c.zadd(PART.successors + A, {f"k{n}": -9 for n in range(40)}), "members and"),
+    "lessons that stay": (lambda c: c.persist(PART.after + A), "to live"),
+    "lessons without a clock": (lambda c: c.hdel(PART.after + A, ""), "no clock"),
+    "a lesson too heavy": (lambda c: c.hset(PART.after + A, "nb", WEIGHT.pack(100)), "weighs more"),
+    "lessons not counted": (lambda c: c.hset(PART.after + A, "nobody", WEIGHT.pack(0)), "counted as"),
+    "too many successors": (
+        lambda c: c.hset(PART.after + A, mapping={"": TOLD.pack(1, 50, 0)} | {f"nk{n}": bytes(8) for n in range(50)}),
+        "counted as",
+    ),
     "too many lessons": (
         lambda c: c.zadd(PART.learned, {key_id(b"%d" % n) + b"%d" % n: 1 for n in range(30)}),
         "lessons",
@@ -159,7 +164,7 @@ def test_a_cache_in_order_has_no_problems(client, backend):
     keys = backend.keyspace().tags()[PART.tag]
     assert {rest.partition(b":")[0] for rest in keys} >= {
         *(b"state", b"e", b"score", b"usage", b"deadline", b"ghost", b"events", b"q", b"edges", b"r", b"relics"),
-        *(b"v", b"h", b"histories", b"l", b"learned"),
+        *(b"v", b"h", b"histories", b"a", b"learned"),
     }, "whatever could be in disorder is there"
 
 

@@ -97,6 +97,7 @@ class Mux(asyncio.Protocol):
         self._busy = BusyPoll(busy_poll_s)
         self._awake = False
         self._alone = False
+        self._short = False  # few wait, and each for one reply: several take longer than a look
         self._reader = new_reader()
         self._waiting: deque[_Waiter] = deque()
         self._unsent: list[bytes | _Growing] = []  # of the last so many in the line
@@ -140,7 +141,11 @@ class Mux(asyncio.Protocol):
         return waiter.future
 
     def submit(self, commands: list[Command], began: float, deadline: float) -> asyncio.Future[Answer]:
-        """Queue commands that are answered together."""
+        """Queue commands that are answered together.
+
+        Even a lone caller's wait for the end of the loop's turn, which may show that the connection is closed: what was
+        sent cannot always be sent again.
+        """
         return self._queue(b"".join(map(pack, commands)), len(commands), began, deadline)
 
     def _queue(self, packed: bytes, count: int, began: float, deadline: float) -> asyncio.Future[Answer]:
@@ -266,16 +271,17 @@ class Mux(asyncio.Protocol):
         if self._unsent:
             unsent, self._unsent = self._unsent, []
             self._growing.clear()
-            self._alone = self.in_flight == 1
+            self._alone = self.in_flight == self._waiting[0].count
+            self._short = self.in_flight <= _FEW and all(waiter.count == 1 for waiter in self._waiting)
             packed = [one.packed() if isinstance(one, _Growing) else one for one in unsent]
             self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
-            if self.in_flight <= _FEW and self._busy.begins() and not self._awake:
+            if self._short and self._busy.begins() and not self._awake:
                 self._awake = True
                 self._loop.call_soon(self._stay_awake)
 
     def _stay_awake(self) -> None:
         """Keep the loop turning while few callers wait: a loop that has something to do does not sleep."""
-        self._awake = self._busy.goes_on() and bool(self._waiting)
+        self._awake = self._short and bool(self._waiting) and self._busy.goes_on()
         if self._awake:
             sched_yield()
             self._loop.call_soon(self._stay_awake)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from distcache.smart.likely import PRIOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 _serials = count()
 _NOTHING: tuple[int, tuple[bytes, ...]] = (-1, ())
@@ -22,9 +22,9 @@ BATCH = 32
 """Steps from key to key that ride together: with the next `get` or `put`, once there are so many."""
 KEPT = 4096
 """Steps kept while no call takes them along: the server is away, or all are bulk calls. The oldest are dropped."""
-BURST, A_SECOND, PAUSE = 4096, 512, 64
+BURST, A_SECOND, PAUSE = 1024, 512, 64
 """So many steps are learned from, however fast they come, and beyond them so many a second, so many at a time: to learn
-from a step costs the server several times what a hit does."""
+from a step costs the server half of what a hit does, and keys that are asked for faster are there already."""
 SHOWN = 256
 """Steps of a near cache that are learned from, of those between two reports."""
 REACH = 4
@@ -140,11 +140,3 @@ class Learner:
         self._steps.clear()
         self._stretch += 1
         self._shown = 0
-
-
-def lessons_of(steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> Iterator[tuple[bytes, bytes, bool]]:
-    """What the steps teach: (a key, one that came after it, whether next). A key teaches nothing about itself."""
-    for key, before in steps:
-        for gap, other in enumerate(before):
-            if other != key:
-                yield other, key, gap == 0

@@ -10,6 +10,7 @@ from distcache.op import Op, Row
 from distcache.script import Script
 from distcache.shared import stats_of
 from distcache.smart import replies
+from distcache.smart.followed import Followed
 from distcache.smart.records import Dump, EntryInfo, event
 from distcache.touches import Touches
 
@@ -177,8 +178,7 @@ class SmartOps:
         """Remove entries and what was learned: (how many entries, more to do)."""
         learned = {
             "learned": part.learned,
-            "successors": part.successors,
-            "soon": part.soon,
+            "after": part.after,
             "voided": part.voided,
             "state": part.state,
         }
@@ -290,13 +290,12 @@ class SmartOps:
     def learn(self, part: Partition, rows: Iterable[bytes]) -> Op[int]:
         """Record which keys came after which; all the first keys belong to the partition.
 
-        rows: of each first key its id, the key, `n` (next) or `s` (soon after) for each key that followed, and these.
+        rows: the parts of each `followed.row`, one after the other.
         """
         values = LEARN.bind(
             state=part.state,
             learned=part.learned,
-            successors=part.successors,
-            soon=part.soon,
+            after=part.after,
             partitions=self._shape,
             rows=rows,
         )
@@ -306,23 +305,15 @@ class SmartOps:
         """The keys that came next (or soon after), likeliest first, each with its share of the aged count."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        values = PREDICT.bind(
-            state=part.state,
-            successors=part.successors + one,
-            set=(part.soon if soon else part.successors) + one,
-            partitions=self._shape,
-            count=count,
-        )
-        return Op(PREDICT, values, lambda reply: replies.shares(reply, soon=soon))
+        values = PREDICT.bind(state=part.state, after=part.after + one, partitions=self._shape)
+        return Op(PREDICT, values, lambda fields: Followed.decode(fields).shares(count, soon=soon))
 
-    def patterns(
-        self, part: Partition, cursor: bytes, count: int
-    ) -> Op[tuple[bytes, list[tuple[str, list[str], int]]]]:
-        """One step through what was learned: (next cursor, [(key, successors, observations)])."""
+    def patterns(self, part: Partition, cursor: bytes, count: int) -> Op[tuple[bytes, list[tuple[str, Followed]]]]:
+        """One step through what was learned: (next cursor, keys with what came after each)."""
         values = PATTERNS.bind(
             state=part.state,
             learned=part.learned,
-            successors=part.successors,
+            after=part.after,
             partitions=self._shape,
             cursor=cursor,
             count=count,

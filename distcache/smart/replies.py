@@ -6,7 +6,7 @@ from typing import Any
 
 from distcache.errors import ValueTooLarge
 from distcache.keys import unraw
-from distcache.smart import likely
+from distcache.smart.followed import Followed
 from distcache.smart.records import Found, HistoryRecord, Metadata, Usage
 
 
@@ -50,20 +50,7 @@ def hot(reply: list[Any]) -> tuple[bytes, list[tuple[Usage, bytes, Metadata]]]:
     return reply[0], [(Usage.decode(used), key, Metadata.decode(packed)) for used, key, packed in reply[1:]]
 
 
-def shares(reply: list[bytes], *, soon: bool) -> list[tuple[str, float]]:
-    """Keys, each with its share of the aged count."""
-    clock = float(reply[0])
-    total = likely.total(clock, soon=soon)
-    return [
-        (unraw(key), 2.0 ** (float(weight) - clock) / total)
-        for key, weight in zip(reply[1::2], reply[2::2], strict=True)
-    ]
-
-
-def patterns(reply: list[Any]) -> tuple[bytes, list[tuple[str, list[str], int]]]:
-    """One step through what was learned: (next cursor, [(key, successors, observations)])."""
-    rows = [
-        (unraw(key[16:]), [unraw(successor) for successor in successors], round(float(clock) * likely.LIFE))
-        for key, clock, *successors in reply[1:]
-    ]
-    return reply[0], rows
+def patterns(reply: list[Any]) -> tuple[bytes, list[tuple[str, Followed]]]:
+    """One step through what was learned: (next cursor, keys with what came after each)."""
+    names, known = reply[1::2], map(Followed.decode, reply[2::2])
+    return reply[0], [(unraw(name[16:]), one) for name, one in zip(names, known, strict=True)]

@@ -13,8 +13,8 @@ from distcache.errors import CorruptEntry
 from distcache.keys import Keyspace, key_bytes, key_id, raw, unraw
 from distcache.op import Batch
 from distcache.shared import CHUNK, FIRST, SharedFlows, each, together
-from distcache.smart import files
-from distcache.smart.learner import Learner, lessons_of
+from distcache.smart import files, followed
+from distcache.smart.learner import Learner
 from distcache.smart.ops import SmartOps
 
 if TYPE_CHECKING:
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from distcache.config import Request, Settings
     from distcache.keys import Partition
     from distcache.op import Flow, Op
+    from distcache.smart.followed import Followed
     from distcache.smart.records import Dump, Metadata
     from distcache.warmup.ahead import Ahead
 
     Output = str | bytes
 
-LESSONS = 256
+LESSONS = followed.MOST
 """In one call."""
 TAUGHT = 512
 """Steps that one round trip of a flush takes along."""
@@ -106,8 +107,11 @@ class WholeCache(SharedFlows[SmartOps]):
         yield from self.flush()
         rows: dict[str, dict[str, Any]] = {}
 
-        def add(batch: Iterable[tuple[str, list[str], int]]) -> dict[str, dict[str, Any]]:
-            return {key: {"sequence": successors, "frequency": seen} for key, successors, seen in batch}
+        def add(batch: Iterable[tuple[str, Followed]]) -> dict[str, dict[str, Any]]:
+            return {
+                key: {"sequence": known.likeliest(len(known.nexts)), "frequency": known.observations}
+                for key, known in batch
+            }
 
         yield from self.agreed(
             lambda ops: each(ops.partitions, lambda p, c: ops.patterns(p, c, CHUNK), rows.update, add)
@@ -267,20 +271,14 @@ def matching(keys: Iterable[str], pattern: str) -> Iterable[str]:
 
 def lessons(ops: SmartOps, steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> list[Op[Any]]:
     """Ops for each partition that is to learn something, none of which holds the server for long."""
-    followers: dict[bytes, list[tuple[bytes, bytes]]] = {}
-    for key, successor, is_next in lessons_of(steps):
-        followers.setdefault(key, []).append((b"n" if is_next else b"s", successor))
     batches: list[tuple[Partition, list[bytes]]] = []
     begun: dict[Partition, tuple[int, list[bytes]]] = {}
-    for key, pairs in followers.items():
-        one = key_id(key)
-        part = ops.keyspace.of(one)
-        for start in range(0, len(pairs), LESSONS):
-            some = pairs[start : start + LESSONS]
-            count, rows = begun.get(part, (LESSONS, []))
-            if count + len(some) > LESSONS:
-                count, rows = 0, []
-                batches.append((part, rows))
-            rows += (one, key, b"".join(when for when, _ in some), *(successor for _, successor in some))
-            begun[part] = count + len(some), rows
+    for key, observations in followed.observed(steps):
+        part = ops.keyspace.of(key_id(key))
+        count, rows = begun.get(part, (LESSONS, []))
+        if count + len(observations) > LESSONS:
+            count, rows = 0, []
+            batches.append((part, rows))
+        rows += followed.row(key, observations)
+        begun[part] = count + len(observations), rows
     return [ops.learn(part, rows) for part, rows in batches]
