@@ -16,24 +16,21 @@
 local now, us = clock()
 local found = redis.call('HMGET', usage, '*', id)
 repeat  -- the usual put ends in here; what is out of the ordinary leaves this, before anything is written
-  if links ~= '' or imported ~= '' then break end
+  if imported ~= '' then break end
 --@include usual_put
   local loser, old = victim or id, {}
   if gone then
     old = redis.pcall('HMGET', entries .. loser, 'h', 't', 'w', 'm', victim and 'k' or 'p', victim and 'k' or 'g')
     if old.err or (used and (old[5] or old[6])) then break end
   end
-  -- One call says that there are no edges, and no older versions.
-  if redis.call('EXISTS', edges, versions .. id) > 0 then
-    local linked = redis.call('HMGET', edges, id, loser)
-    if linked[1] or linked[2] or redis.call('EXISTS', versions .. id) == 1 then break end
-  end
+--@include usual_links
 
   if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
   if gone then
     local one = format_record(gone_cost, gone_size, old)
     keep_record(records, histories, loser, one, tick, history, history_age_ms, bound_entries)
   end
+--@include usual_relink
 --@include usual_drop
   if victim then emit_details(events, kinds, event_cap, 'EVICT', old[5] or '', reason) end
   write_entry(entries .. id, 'k', key, 'h', hash, 'i', hash_id, 'o', output, 'm', meta, 't', now, 'w', tick)

@@ -6,7 +6,10 @@ import itertools
 
 import pytest
 
+from distcache.keys import Keyspace, Partition, key_id
 from distcache.smart import whole
+
+PART = Partition("smart", 0)
 
 
 @pytest.fixture(params=[1, 3], ids=["P1", "P3"])
@@ -201,6 +204,31 @@ def test_a_chain_crosses_partitions(smart, backend):
     removed = cache.invalidate_by_dependency("k29", transitive=True)
     assert sorted(removed) == sorted(set(chain[:29]) - {"k10"})
     assert cache.keys() == []
+
+
+def test_a_chain_reaches_past_an_entry_that_was_evicted_from_another_partition(smart):
+    keyspace = Keyspace("smart", 2)
+    here, there = (
+        [name for name in map(str, range(50)) if keyspace.of(key_id(name.encode())).number == number]
+        for number in range(2)
+    )
+    cache = smart(partitions=2, max_entries=4, policy="lru")
+    put(cache, **{there[0]: ["c"]})
+    put(cache, **{here[0]: [there[0]]})
+    put(cache, **dict.fromkeys(there[1:3], ()))
+    assert not cache.has(there[0])
+    assert cache.invalidate_by_dependency("c", transitive=True) == [here[0]]
+
+
+def test_a_put_mends_what_the_server_dropped(smart, backend):
+    """Of a set that is gone, because the server ran out of memory, nothing could be found."""
+    backend.checked = False
+    cache = smart()
+    put(cache, a=["b", "c"])
+    backend.client.delete(PART.dependents + key_id(b"b"))
+    put(cache, a=["b", "c"])
+    assert backend.problems() == []
+    assert cache.invalidate_by_dependency("b") == ["a"]
 
 
 class CutError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from itertools import islice
 
 import keyspace
@@ -104,6 +105,12 @@ def some(chance, most=90):
     return min(int(chance.paretovariate(0.4)), most)
 
 
+def depends_on(key):
+    """Half of the keys have dependencies: few, which some share, and of which some are in the cache."""
+    number = zlib.crc32(key)
+    return [f"k{number % 13}", f"d{number % 5}", f"d{number % 7}"][: number % 8 // 2]
+
+
 def puts(chance, ops, ttl_ms):
     """Puts, mostly of what is not there or is the same again; gets; now and then what is out of the ordinary."""
     for _ in range(REQUESTS):
@@ -115,16 +122,15 @@ def puts(chance, ops, ttl_ms):
         if kind > 0.97:
             yield None
             continue
-        odd = kind > 0.87
         size = chance.randrange(100, 9000) if kind > 0.9 else chance.randrange(1000, 1100)
-        links = (f"k{some(chance, 20)}",) if odd else ()
+        links = depends_on(key) if kind < 0.87 else [f"k{some(chance, 20)}" for _ in range(chance.randrange(3))]
         op = ops.put(
             key,
             chance.choice([b"h", b"other"]),
             b"x" * 20,
             size=size,
             cost=chance.choice([0, 1, 7.25, 1e4 / 3]),
-            meta=Metadata.encode(links, chance.choice(["", "ci:7"]), (0, 0), ""),
+            meta=Metadata.encode(tuple(links), chance.choice(["", "ci:7"]), (0, 0), ""),
             dependencies=map(raw, links),
             ttl_ms=chance.choice(ttl_ms),
             past="3 1600000000000 1600000000000" if kind > 0.96 else "",
