@@ -16,7 +16,7 @@ import pytest
 
 from distcache.errors import ServerError
 from distcache.keys import Partition, key_id
-from distcache.smart import likely
+from distcache.smart import followed, likely
 from distcache.smart.followed import Followed
 
 PART = Partition("smart", 0)
@@ -106,6 +106,22 @@ def test_where_another_program_has_put_something_nothing_is_half_learned(smart, 
     assert backend.client.keys(b"*:a:*") == [damaged]
     assert not backend.client.exists(PART.learned)
     backend.client.delete(damaged)
+
+
+def test_a_row_names_next_keys_first():
+    """Also the key that has no letter, whose field is the shortest of its kind."""
+    observations = [b"sb", b"n", b"s", b"na", b"n"]
+    one, key, places, *fields = followed.row(b"key", observations)
+    assert (one, key) == (key_id(b"key"), b"key")
+    assert fields == [b"n", b"na", b"s", b"sb"]
+    assert tuple(places) == (2, 4, 4, 1, 3, 2, 1)
+
+
+def test_observations_come_in_rows_that_a_byte_can_count():
+    steps = [(b"%d" % number, (b"a", b"b")) for number in range(followed.MOST + 1)]
+    rows = list(followed.observed(steps))
+    assert [(key, len(some)) for key, some in rows] == [(b"a", 255), (b"a", 1), (b"b", 255), (b"b", 1)]
+    assert rows[3] == (b"b", [b"s255"])
 
 
 def test_the_rule_of_the_original_is_beaten(prediction, tmp_path):

@@ -338,6 +338,7 @@ def test_closing_sends_the_rest(smart, backend):
 
 def test_what_cannot_be_sent_is_bounded(backend, tmp_path):
     cache = SmartCache(tmp_path, url=backend.url, timeout_s=TIMEOUT_S)
+    cache._flows.learner._affordable = 2 * KEPT
     for number in range(2 * KEPT):
         cache._flows.learner.saw(b"%d" % number)
     assert len(cache._flows.learner.take()) == KEPT

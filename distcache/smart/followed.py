@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from bisect import bisect
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass
 from heapq import nlargest
@@ -47,7 +47,7 @@ def row(key: bytes, observations: Sequence[bytes]) -> tuple[bytes, ...]:
     """As lua/learn.lua takes it: id, key, which fields were observed in which order, the fields, next keys first."""
     fields = sorted(set(observations))
     place_of = {name: place for place, name in enumerate(fields, 1)}
-    nexts = bisect(fields, _SOON)
+    nexts = bisect_left(fields, _SOON)
     return key_id(key), key, bytes((nexts, len(fields), *map(place_of.__getitem__, observations))), *fields
 
 
