@@ -29,14 +29,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter, deque
 from dataclasses import dataclass
-from itertools import islice
-from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from distcache.errors import ConfigError
+from distcache.use_log import UseLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -46,12 +44,8 @@ T = TypeVar("T", bound="str | bytes")
 LEASE_S = 2.0
 """For how long after a question its answer is believed: the bound on staleness when a connection dies unnoticed."""
 ID_BYTES = 16
-KEPT = 1 << 16
-"""Entries whose uses are kept while they cannot be reported; the longest unused are forgotten."""
-_LOGGED = 4096
 _NEVER = -math.inf
 _OVERHEAD_BYTES = 400
-_USE = attrgetter("use")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +128,16 @@ class Near(Generic[T]):
     def __init__(
         self, bounds: NearCache, saw: Callable[[bytes], bool], lock: Callable[[], Any], *, counts: bool
     ) -> None:
-        """`saw`: is told which key is asked for, and says whether it will hear more before the next `take`.
-
-        `lock`: makes one. `counts`: uses are reported.
-        """
+        """`lock`: makes one. `saw` and `counts` are the log's."""
         self.bounds = bounds
         self._new_lock = lock
         self.prefixes: tuple[bytes, ...] = ()
         """Of the keys whose changes must be reported."""
         self.asked_at = _NEVER
         """When `get` was last called."""
-        self._saw = saw
-        self._counts = counts
+        self.log = UseLog(saw, lock, counts=counts)
+        """Of the copies that were handed out."""
+        self._log_use = self.log.add
         self._reset()
 
     def _reset(self) -> None:
@@ -158,11 +150,6 @@ class Near(Generic[T]):
         self._flights: dict[bytes, Flight] = {}
         self._source: object = None
         self._fresh_until = _NEVER
-        self._log: deque[Copy[T]] = deque()
-        self._learning = self._counts
-        self._digesting = self._new_lock()
-        self._uses: dict[bytes, int] = {}
-        self._hits = 0
 
     # -- reading
 
@@ -177,12 +164,7 @@ class Near(Generic[T]):
         now = self.asked_at = monotonic()
         if now >= copy.until or now >= self._fresh_until:
             return None
-        log = self._log
-        log.append(copy)
-        if self._learning:
-            self._learn(copy.name)
-        if len(log) >= _LOGGED:
-            self._digest()
+        self._log_use(copy)
         output: T = copy.output
         return output
 
@@ -303,65 +285,9 @@ class Near(Generic[T]):
         return monotonic() < self._fresh_until
 
     def forked(self) -> None:
-        """In a child process: the source is the parent's, the uses are the parent's to report, a lock may be held."""
+        """In a child process: the source is the parent's, and a lock may be held."""
+        self.log.forked()
         self._reset()
-
-    # -- uses that were not reported yet
-
-    @property
-    def hits(self) -> int:
-        """How many reads were answered here."""
-        return self._hits + len(self._log)
-
-    @property
-    def due(self) -> bool:
-        """Whether there is a use to report."""
-        return bool(self._log or self._uses)
-
-    @property
-    def waiting(self) -> int:
-        """How many entries have uses to report."""
-        self._digest(wait=True)
-        return len(self._uses)
-
-    def take(self, most: int = KEPT, *, latest: bool = False) -> list[tuple[bytes, int]]:
-        """Uses of at most so many entries: (what they are reported under, how often), the last used last.
-
-        The oldest, or the `latest`; what stays is summed up with what comes.
-        """
-        self._digest(wait=True)
-        with self._digesting:
-            names = reversed(self._uses) if latest else iter(self._uses)
-            taken = list(islice(names, most))
-            if latest:
-                taken.reverse()
-            uses = [(name, self._uses.pop(name)) for name in taken]
-        self._learning = self._counts
-        return uses
-
-    def _learn(self, name: bytes) -> None:
-        if not self._saw(name):
-            self._learning = False
-
-    def _digest(self, *, wait: bool = False) -> None:
-        """Sum the log up; another thread that is at it does so for all."""
-        if not self._digesting.acquire(blocking=wait):
-            return
-        try:
-            pop = self._log.popleft
-            uses = [pop() for _ in range(len(self._log))]
-            self._hits += len(uses)
-            if self._counts:
-                self._sum(uses)
-        finally:
-            self._digesting.release()
-
-    def _sum(self, uses: list[Copy[T]]) -> None:
-        times = Counter(map(_USE, reversed(uses)))  # the last used first
-        for use in reversed(times):
-            self._uses[use] = self._uses.pop(use, 0) + times[use]
-        while len(self._uses) > KEPT:
-            del self._uses[next(iter(self._uses))]
 
     # -- under the lock
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distcache.keys import Keyspace, Partition
     from distcache.near import Near
     from distcache.op import Flow
+    from distcache.use_log import UseLog
 
 TOUCHES = Script("near_touches", retryable=True)
 
@@ -76,15 +77,15 @@ O = TypeVar("O", bound=TouchOps)  # noqa: E741 - the ops of one kind of cache
 class Uses:
     """What one near cache has to report, and what may not have arrived."""
 
-    def __init__(self, near: Near[Any]) -> None:
-        self._near = near
+    def __init__(self, log: UseLog) -> None:
+        self._log = log
         self._unsent: deque[Touches] = deque(maxlen=UNSENT)
         self._sent_at = monotonic()
 
     @property
     def some(self) -> bool:
         """Whether there is anything to send."""
-        return bool(self._near.due or self._unsent)
+        return bool(self._log.due or self._unsent)
 
     def forget(self) -> None:
         """With another config, the entries that were used are no more."""
@@ -102,7 +103,7 @@ class Uses:
                 if (op := self._unsent.popleft()).made_at > self._sent_at - RESENT_S:
                     touches.append(op)
         of: dict[Partition, list[tuple[bytes, int]]] = {}
-        for use in self._near.take(most - CHUNK * len(touches), latest=latest):
+        for use in self._log.take(most - CHUNK * len(touches), latest=latest):
             of.setdefault(ops.keyspace.of(use[0]), []).append(use)
         for part, rows in of.items():
             touches += [ops.touches(part, rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK)]
@@ -111,7 +112,7 @@ class Uses:
     @property
     def reports(self) -> int:
         """In how many round trips all that waits now is reported."""
-        return -(-(self._near.waiting + CHUNK * len(self._unsent)) // REPORTED)
+        return -(-(self._log.waiting + CHUNK * len(self._unsent)) // REPORTED)
 
     def riders(self, ops: TouchOps) -> list[Touches]:
         """What is to ride with the next call, if the last went long enough ago."""
@@ -142,7 +143,7 @@ class NearbyFlows(SharedFlows[O]):
 
     def counted(self) -> dict[str, int]:
         """What this object did; near_hits are among the hits."""
-        near_hits = self.near.hits
+        near_hits = self.near.log.hits
         return {**self.counts, "hits": self.counts["hits"] + near_hits, "near_hits": near_hits}
 
     def _life_s(self, left_ms: int | None) -> float:

@@ -263,6 +263,7 @@ FLOORS = {
     "distcache.script": 1,
     "distcache.op": 1,
     "distcache.near": 1,
+    "distcache.use_log": 1,
     "distcache.policies": 1,
     "distcache.policy_base": 1,
     "distcache.acl": 2,

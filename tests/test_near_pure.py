@@ -11,6 +11,7 @@ from threading import Lock
 import pytest
 
 from distcache import near as module
+from distcache import use_log
 from distcache.config import Settings
 from distcache.errors import ConfigError
 from distcache.keys import Partition, key_id
@@ -77,7 +78,7 @@ def test_a_copy_is_handed_out_for_its_hash_or_any(clock):
     near.changed(near._source, [PART.entry(one("a") + b"older id")])
     assert near.get("a", "h1") is None
     assert near.get("a", "") == "new"
-    assert near.take() == [(one("a") + b"older id", 1), (one("a"), 4)]
+    assert near.log.take() == [(one("a") + b"older id", 1), (one("a"), 4)]
 
 
 def test_an_empty_output_is_an_output(clock):
@@ -126,7 +127,7 @@ def test_the_bounds_hold(clock):
 
 
 def test_uses_are_summed_in_the_order_of_the_last(clock, monkeypatch):
-    monkeypatch.setattr(module, "_LOGGED", 8)
+    monkeypatch.setattr(use_log, "_LOGGED", 8)
     shown = []
     near = Near(NearCache(), lambda name: not shown.append(name) and len(shown) < 3, Lock, counts=True)
     live(near, clock)
@@ -134,12 +135,12 @@ def test_uses_are_summed_in_the_order_of_the_last(clock, monkeypatch):
     fill(near, "b", "x")
     for key in "ababaaaaaa":
         assert near.get(key, "") == "x"
-    assert near.hits == 10
-    assert near.due
-    assert near.take() == [(one("b"), 2), (one("a"), 8)]
+    assert near.log.hits == 10
+    assert near.log.due
+    assert near.log.take() == [(one("b"), 2), (one("a"), 8)]
     assert shown == [b"a", b"b", b"a"]
-    assert not near.due
-    assert near.hits == 10
+    assert not near.log.due
+    assert near.log.hits == 10
 
 
 def test_learning_rests_when_it_was_shown_enough_and_starts_a_new_stretch():
@@ -187,15 +188,15 @@ def test_uses_are_taken_in_parts(clock, monkeypatch):
     for name in "abcde":
         fill(near, name, "x")
     used(near, "abcdeb")
-    assert near.waiting == 5
-    assert near.take(2, latest=True) == [(one("e"), 1), (one("b"), 2)]
-    assert near.take(2) == [(one("a"), 1), (one("c"), 1)]
+    assert near.log.waiting == 5
+    assert near.log.take(2, latest=True) == [(one("e"), 1), (one("b"), 2)]
+    assert near.log.take(2) == [(one("a"), 1), (one("c"), 1)]
     used(near, "d")
-    assert near.take() == [(one("d"), 2)]
-    monkeypatch.setattr(module, "KEPT", 3)
+    assert near.log.take() == [(one("d"), 2)]
+    monkeypatch.setattr(use_log, "KEPT", 3)
     used(near, "abcde")
-    assert near.waiting == 3
-    assert near.take() == [(one("c"), 1), (one("d"), 1), (one("e"), 1)]
+    assert near.log.waiting == 3
+    assert near.log.take() == [(one("c"), 1), (one("d"), 1), (one("e"), 1)]
 
 
 def test_a_reader_that_may_not_write_keeps_no_uses(clock):
@@ -203,8 +204,8 @@ def test_a_reader_that_may_not_write_keeps_no_uses(clock):
     live(near, clock)
     fill(near, "a", "x")
     near.get("a", "")
-    assert near.take() == []
-    assert near.hits == 1
+    assert near.log.take() == []
+    assert near.log.hits == 1
 
 
 def test_an_answer_to_a_source_that_was_replaced_is_nothing(clock):
@@ -274,7 +275,7 @@ def test_uses_may_be_reported_under_more_than_the_id(clock):
     assert near.get((("scope",), "text"), "") == "x"
     assert near.get((("scope",), "texts"), "") is None
     assert near._bytes == copy.size > 1000
-    assert near.take() == [(b"home" + one("a"), 1)]
+    assert near.log.take() == [(b"home" + one("a"), 1)]
     near.changed(near._source, [PART.entry(one("a"))])
     assert near.get((("scope",), "text"), "") is None
 

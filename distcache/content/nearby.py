@@ -93,7 +93,7 @@ class NearContentFlows(NearbyFlows["ContentOps"], ContentFlows):
     ) -> None:
         super().__init__(request, settings, **named)
         self.near = Near(bounds, lambda _name: False, lock, counts=not settings.read_only)
-        self._uses = Uses(self.near)
+        self._uses = Uses(self.near.log)
 
     # -- looking up
 

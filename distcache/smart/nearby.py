@@ -43,7 +43,7 @@ class NearFlows(NearbyFlows["SmartOps"], SmartFlows):
     ) -> None:
         super().__init__(request, settings, owner)
         self.near = Near(bounds, self.learner.saw_near, lock, counts=not settings.read_only)
-        self._uses = Uses(self.near)
+        self._uses = Uses(self.near.log)
 
     # -- reading
 
