@@ -30,8 +30,11 @@ class Partition:
     entries are named by digests of fixed length.
     """
 
-    def __init__(self, namespace: str, number: int) -> None:  # noqa: PLR0915 - one statement a name
+    def __init__(self, namespace: str, number: int, count: int = 1) -> None:  # noqa: PLR0915 - one statement a name
+        """count: how many partitions the cache has."""
         self.number = number
+        self.partitions = str(count)
+        """How many there are, as the scripts want to know it to tell whether their client does."""
         self.tag = f"{{dc{LAYOUT}:{namespace}:{number}}}:".encode()
         name = self.tag.__add__
 
@@ -63,14 +66,14 @@ class Partition:
         """zset: ids of removed entries whose edges are kept, because others depend on them -> when removed."""
         self.versions = name(b"v:")
         """prefix; list per key: hash ids of its older versions, newest first."""
-        self.history = name(b"h:")
+        self.records = name(b"h:")
         """prefix; list per key: a record of every compile, newest first."""
         self.histories = name(b"histories")
         """zset: key id -> last write; bounds the number of histories."""
         self.after = name(b"a:")
         """prefix; hash per key: the keys that came next, or two to four places after -> aged count (log2)."""
         self.learned = name(b"learned")
-        """zset: key id and key -> last observation; bounds the number of these hashes."""
+        """zset: key id and key -> about when it was last observed; bounds the number of these hashes."""
 
         # the warm-up queue
         self.queue = name(b"queue")
@@ -116,7 +119,7 @@ class Keyspace:
     def __init__(self, namespace: str, partitions: int) -> None:
         self.namespace = namespace
         self.count = partitions
-        self.partitions = tuple(Partition(namespace, number) for number in range(partitions))
+        self.partitions = tuple(Partition(namespace, number, partitions) for number in range(partitions))
 
     def of(self, key_id: bytes) -> Partition:
         """The partition of a key (or text), by its id."""

@@ -6,7 +6,8 @@ The contract of a script is its own preamble, which is executable Lua::
     local size = tonumber(ARGV[1])   -- int: bytes of the output
     local deps, deps_at = ARGV, 2    -- list: ids of the dependencies
 
-Python binds these names and never a number, so a missing, extra or misspelt slot fails before anything is sent.
+Python binds these names and never a number, so a missing, extra or misspelt slot fails before anything is sent. Most
+keys have the name that `keys.Partition` gives them, and are taken from there.
 The last form is the one variadic slot a script may have; it takes all arguments from its number on.
 """
 
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from distcache.keys import Partition
 
 _HERE = Path(__file__).parent
 _FOLDER = _HERE / "lua" if (_HERE / "lua").is_dir() else _HERE.parent / "lua"
@@ -67,6 +70,10 @@ class Script:
         return _sha1(self.plain)
 
     @cached_property
+    def _slots(self) -> frozenset[str]:
+        return frozenset(self.keys + self.args)
+
+    @cached_property
     def _pick(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
         """All fixed slots out of a mapping, in the order in which they are sent."""
         names = self.keys + self.args
@@ -74,24 +81,23 @@ class Script:
             return lambda values: (values[names[0]],)
         return operator.itemgetter(*names)
 
-    def bind(self, **values: Any) -> tuple[Any, ...]:
-        """The keys and arguments of one call, in order; every slot must be named exactly once."""
+    def bind(self, part: Partition, /, **values: Any) -> tuple[Any, ...]:
+        """The keys and arguments of one call, in order: a slot that is not given is what the partition calls so."""
         rest: Iterable[Any] = values.pop(self.tail, ()) if self.tail else ()
         try:
-            bound = self._pick(values)
+            bound = self._pick({**vars(part), **values})
         except KeyError:
             bound = ()
-        if len(bound) != len(values):
-            raise TypeError(self._wrong(values))
+        if not bound or not self._slots.issuperset(values):
+            raise TypeError(self._wrong(part, values))
         return (*bound, *rest) if rest else bound
 
-    def starting(self, width: int, **values: Any) -> Start:
+    def starting(self, part: Partition, width: int, **values: Any) -> Start:
         """What all calls begin with that differ in the rows of their tail only, each of so many words."""
-        return Start(self, self.bind(**values), width)
+        return Start(self, self.bind(part, **values), width)
 
-    def _wrong(self, values: Mapping[str, Any]) -> str:
-        wanted, given = set(self.keys + self.args), set(values)
-        missing, extra = sorted(wanted - given), sorted(given - wanted)
+    def _wrong(self, part: Partition, values: Mapping[str, Any]) -> str:
+        missing, extra = sorted(self._slots - {*vars(part), *values}), sorted(set(values) - self._slots)
         return f"script {self.name}: missing slots {missing}, unknown slots {extra}; its Lua file lists them"
 
 

@@ -201,27 +201,12 @@ class SharedFlows(Generic[O]):
         entries, size = config.bounds(partition.number)
         share = "share" if follow else "default"
         rows += ("bound_entries", entries, share, "bound_bytes", size, share, "scored", config.policy, "default")
-        values = OPEN.bind(
-            state=partition.state,
-            usage=partition.usage,
-            reconfigure="1" if follow or self._request.reconfigure else "",
-            fields=rows,
-        )
+        values = OPEN.bind(partition, reconfigure="1" if follow or self._request.reconfigure else "", fields=rows)
         return Op(OPEN, values, self._decode_open)
 
     def _rescore(self, part: Partition) -> Op[tuple[int, bool]]:
         """Score some entries as the policy wants that the cache has now: (how many, more to do)."""
-        assert self.config is not None  # noqa: S101 - open() has just set it
-        values = RESCORE.bind(
-            state=part.state,
-            score=part.score,
-            usage=part.usage,
-            ghost=part.ghost,
-            ghost_old=part.ghost_old,
-            partitions=str(self.config.partitions),
-            limit=CHUNK,
-        )
-        return Op(RESCORE, values, lambda reply: (reply[0], bool(reply[1])))
+        return Op(RESCORE, RESCORE.bind(part, limit=CHUNK), lambda reply: (reply[0], bool(reply[1])))
 
     def _firmness(self, name: str, *, follow: bool) -> str:
         """How much a field is insisted on, in the words of lua/open.lua."""
@@ -257,17 +242,9 @@ def _texts(reply: Sequence[bytes]) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
-def stats_of(part: Partition, shape: str) -> Op[dict[str, str]]:
-    """What one partition holds and has counted; `shape`: how many partitions."""
-    values = STATS.bind(
-        state=part.state,
-        score=part.score,
-        learned=part.learned,
-        relics=part.relics,
-        usage=part.usage,
-        partitions=shape,
-    )
-    return Op(STATS, values, _stats)
+def stats_of(part: Partition) -> Op[dict[str, str]]:
+    """What one partition holds and has counted."""
+    return Op(STATS, STATS.bind(part), _stats)
 
 
 def _stats(reply: list[Any]) -> dict[str, str]:

@@ -45,19 +45,9 @@ class Touches(Op[bool]):
 
     __slots__ = ("made_at",)
 
-    def __init__(self, part: Partition, shape: str, uses: Iterable[tuple[bytes, int]]) -> None:
-        """`uses`: (entry id, how often), all of the partition, the last used last. `shape`: how many partitions."""
-        values = TOUCHES.bind(
-            score=part.score,
-            usage=part.usage,
-            deadline=part.deadline,
-            events=part.events,
-            entries=part.entries,
-            requests=part.requests,
-            partitions=shape,
-            request=os.urandom(12),
-            touched=[item for use in uses for item in use],
-        )
+    def __init__(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> None:
+        """`uses`: (entry id, how often), all of the partition, the last used last."""
+        values = TOUCHES.bind(part, request=os.urandom(12), touched=[item for use in uses for item in use])
         super().__init__(TOUCHES, values, bool)
         self.made_at = monotonic()
 

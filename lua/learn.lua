@@ -1,9 +1,9 @@
 -- Record which keys came after which: the next one, and those soon after it. A weight is log2 of a count that halves
--- every 16 observations of the predecessor: as a score it is static, T + log2(1 + 2^(F - T)), with T the predecessor's
--- own clock, which one next key moves on. docs/decisions/0025-what-came-after-is-a-hash.md
+-- every 16 times that a next key is observed: as a score it is static, T + log2(1 + 2^(F - T)), with T the predecessor's
+-- own clock, which a next key moves on. docs/decisions/0025-what-came-after-is-a-hash.md
 -- Returns how many pairs were recorded.
 local state      = KEYS[1]  -- hash: shared config
-local learned    = KEYS[2]  -- zset: key id and key -> last observation
+local learned    = KEYS[2]  -- zset: key id and key -> about when it was last observed
 local after      = KEYS[3]  -- prefix of the hashes of what came after a key
 local partitions = ARGV[1]  -- int: how many partitions this client believes in
 -- A row: what followed a key. Its id, the key; how many of its fields are about next keys, how many there are, and their
@@ -14,40 +14,23 @@ local rows, rows_at = ARGV, 2  -- list: id, key, places, fields, ...
 --@include stale
 local shape = redis.call('HMGET', state, 'partitions', 'bound_entries')
 if shape[1] ~= partitions then return stale() end
-local byte, log, struct_pack, struct_unpack = string.byte, math.log, struct.pack, struct.unpack
+--@include followed
+local byte, log, struct_pack = string.byte, math.log, struct.pack
 local STEP, SOME, KEPT, MOST, MONTH_MS = 1 / 16, 4 / 16, 32, 48, 2592000000
-local CLOCK, TOLD, WEIGHT = '', '<dBB', '<d'
-local NEXT, SOON, LOG2 = byte('n'), byte('s'), log(2)
+local LOG2 = log(2)
 
--- lightest(fields, kind): which go if there are too many of a kind, and how many of the kind stay. What is damaged weighs
--- nothing.
-local function lightest(fields, kind)
-  local weights, names = {}, {}
-  for at = 1, #fields, 2 do
-    local field, packed = fields[at], fields[at + 1]
-    if byte(field) == kind then
-      local f = #packed == 8 and struct_unpack(WEIGHT, packed)
-      names[#names + 1] = field
-      weights[field] = f and f - f == 0 and f or -math.huge
+-- trim(name, t): of each kind, the lightest of too many go. What is damaged weighs nothing.
+local function trim(name, t)
+  local fields, counts = redis.call('HGETALL', name), {}
+  for i, kind in ipairs({NEXT, SOON}) do
+    local names = by_weight(fields, kind, t)
+    counts[i] = #names
+    if #names > MOST then
+      for at = KEPT + 1, #names, 500 do redis.call('HDEL', name, unpack(names, at, math.min(at + 499, #names))) end
+      counts[i] = KEPT
     end
   end
-  if #names <= MOST then return {}, #names end
-  table.sort(names, function(a, b)
-    if weights[a] ~= weights[b] then return weights[a] > weights[b] end
-    return a > b
-  end)
-  return {unpack(names, KEPT + 1)}, KEPT
-end
-
--- trim(name, t): of each kind, the lightest of too many go.
-local function trim(name, t)
-  local fields = redis.call('HGETALL', name)
-  local light_nexts, nexts = lightest(fields, NEXT)
-  local light_soons, soons = lightest(fields, SOON)
-  for _, light in ipairs({light_nexts, light_soons}) do
-    if #light > 0 then redis.call('HDEL', name, unpack(light)) end
-  end
-  redis.call('HSET', name, CLOCK, struct_pack(TOLD, t, nexts, soons))
+  redis.call('HSET', name, CLOCK, struct_pack(TOLD, t, counts[1], counts[2]))
 end
 
 -- First all is read, which shows what is damaged.
@@ -57,13 +40,11 @@ while at <= #rows do
   local name, places, before = after .. rows[at], rows[at + 2], at + 2
   local next_fields, count = byte(places, 1, 2)
   local known = redis.call('HMGET', name, CLOCK, unpack(rows, before + 1, before + count))
-  local began, nexts, soons = 0, 0, 0
-  if known[1] then began, nexts, soons = struct_unpack(TOLD, known[1]) end
+  local began, nexts, soons = clock_of(known[1])
   for i = 1, count do
     local packed = known[i + 1]
     if packed then
-      local f = struct_unpack(WEIGHT, packed)
-      known[i + 1] = f - f == 0 and f  -- what is infinite, or no number, counts as new
+      known[i + 1] = weight(packed, began) or false
     elseif i <= next_fields then nexts = nexts + 1
     else soons = soons + 1 end
   end
@@ -86,7 +67,7 @@ while at <= #rows do
   if nexts > MOST or soons > MOST then full[name], nexts, soons = t, KEPT, KEPT end
   changes[3] = struct_pack(TOLD, t, nexts, soons)
   writes[#writes + 1] = changes
-  -- The time to live starts anew, and the place in the list is that of now, with every fourth observation.
+  -- The time to live starts anew, and the place in the list is that of now, with every fourth key that came next.
   if began == 0 or t - t % SOME ~= began - began % SOME then
     renewed[#renewed + 1] = name
     listed[#listed + 1], listed[#listed + 2] = us, rows[at] .. rows[at + 1]

@@ -1,6 +1,6 @@
 -- One step of reading everything learned. Returns {next cursor, id and key, {field, value, ...}, ...}.
 local state      = KEYS[1]  -- hash: shared config
-local learned    = KEYS[2]  -- zset: key id and key -> last observation
+local learned    = KEYS[2]  -- zset: key id and key -> about when it was last observed
 local after      = KEYS[3]  -- prefix of the hashes of what came after a key
 local partitions = ARGV[1]  -- int: how many partitions this client believes in
 local cursor     = ARGV[2]  -- where to go on

@@ -45,11 +45,11 @@ if known[1] == '' and redis.call('ZSCORE', dead, task) then
 elseif known[1] == '' and redis.call('ZSCORE', delayed, task) then
   return 0
 elseif known[1] then
-  local stream = (known[2] == 'predicted' or known[2] == 'refresh') and low or high
+  local stream = (known[2] == 'predicted' or known[2] == 'refresh') and queue_low or queue
   if #redis.call('XRANGE', stream, known[1], known[1]) > 0 then
     if known[3] == request then return 1 end
     local pending = redis.pcall('XPENDING', stream, 'workers', known[1], known[1], 1)
-    if urgent and stream == low and (pending.err or #pending == 0) then
+    if urgent and stream == queue_low and (pending.err or #pending == 0) then
       -- It was predicted and now it is asked for: it moves up.
       queue_pull(stream, known[1])
       if content ~= '' then redis.call('HSET', this, 'h', hash, 'c', content) end
@@ -60,12 +60,12 @@ elseif known[1] then
     return 0
   end
 end
-if reason == 'predicted' and redis.call('XLEN', high) + redis.call('XLEN', low) >= bound then
+if reason == 'predicted' and redis.call('XLEN', queue) + redis.call('XLEN', queue_low) >= bound then
   -- Where no worker takes predicted tasks, those that nobody wants any more make room.
-  for _, row in ipairs(redis.call('XRANGE', low, '-', '+', 'COUNT', 16)) do
-    if redis.call('EXISTS', tasks .. row[2][2]) == 0 then queue_pull(low, row[1]) end
+  for _, row in ipairs(redis.call('XRANGE', queue_low, '-', '+', 'COUNT', 16)) do
+    if redis.call('EXISTS', tasks .. row[2][2]) == 0 then queue_pull(queue_low, row[1]) end
   end
-  if redis.call('XLEN', high) + redis.call('XLEN', low) >= bound then return -2 end
+  if redis.call('XLEN', queue) + redis.call('XLEN', queue_low) >= bound then return -2 end
 end
 
 redis.call('UNLINK', this)

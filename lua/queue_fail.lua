@@ -1,7 +1,7 @@
 -- A try has failed: the task waits for its next one, or is given up. Refused when the worker has lost it meanwhile.
 -- Returns 1, or 0 when refused.
 --@include queue_keys
-local is_low    = ARGV[2]  -- '1': the task came from `low`
+local is_low    = ARGV[2]  -- '1': the task came from `queue_low`
 local entry     = ARGV[3]  -- its entry there
 local task      = ARGV[4]  -- the task
 local consumer  = ARGV[5]  -- the worker
@@ -13,7 +13,7 @@ local traceback = ARGV[8]  -- and where
 --@include stale
 --@include queue_move
 if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
-local stream = is_low == '1' and low or high
+local stream = is_low == '1' and queue_low or queue
 if not queue_owns(stream, entry, consumer) then return 0 end
 local now = clock()
 queue_pull(stream, entry)

@@ -11,7 +11,7 @@ local limit    = ARGV[3]  -- int: tasks to hand back in this call, of each strea
 if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
 local now = clock()
 local returned, more = 0, 0
-for _, stream in ipairs({high, low}) do
+for _, stream in ipairs({queue, queue_low}) do
   local pending = redis.pcall('XPENDING', stream, 'workers', '-', '+', limit, consumer)
   if not pending.err then
     for _, one in ipairs(pending) do

@@ -16,7 +16,7 @@ local function show(task, where, worker)
 end
 
 if which == 'waiting' then
-  for _, stream in ipairs({high, low}) do
+  for _, stream in ipairs({queue, queue_low}) do
     local owners = {}
     if queue_group(stream) then
       local pending = redis.call('XPENDING', stream, 'workers', '-', '+', count)

@@ -9,7 +9,7 @@ local held, held_at = ARGV, 3  -- list: 1 for low else 0, entry, ...
 if redis.call('HGET', state, 'partitions') ~= partitions then return stale() end
 local lost = {}
 for i = held_at, #held, 2 do
-  local stream, entry = held[i] == '1' and low or high, held[i + 1]
+  local stream, entry = held[i] == '1' and queue_low or queue, held[i + 1]
   if queue_owns(stream, entry, consumer) then
     redis.call('XCLAIM', stream, 'workers', consumer, 0, entry, 'JUSTID')
   else

@@ -1,6 +1,6 @@
 -- One step through what is pending: tasks whose lease is over, since their worker died or was frozen, go back to the
 -- queue. The step is bounded, however long the list; the cursor goes on where the last one ended.
--- Returns {next cursor of `high`, of `low`, how many went back}.
+-- Returns {next cursor of `queue`, of `queue_low`, how many went back}.
 --@include queue_keys
 local consumer    = ARGV[2]  -- the worker that sweeps
 local lease_ms    = ARGV[3]  -- int: how long a task may go without being renewed
@@ -24,4 +24,4 @@ local function sweep(stream, cursor)
   end
   return found[1]
 end
-return {sweep(high, high_cursor), sweep(low, low_cursor), returned}
+return {sweep(queue, high_cursor), sweep(queue_low, low_cursor), returned}

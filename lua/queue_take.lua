@@ -31,9 +31,9 @@ local function give(is_low, stream, entry, task)
   end
 end
 
-for i = held_at, #held, 3 do give(tonumber(held[i]), held[i] == '1' and low or high, held[i + 1], held[i + 2]) end
+for i = held_at, #held, 3 do give(tonumber(held[i]), held[i] == '1' and queue_low or queue, held[i + 1], held[i + 2]) end
 for is_low = 0, 1 do
-  local stream = is_low == 1 and low or high
+  local stream = is_low == 1 and queue_low or queue
   local room = count - (#reply - 1)
   if room > 0 and (which == 'both' or which == (is_low == 1 and 'low' or 'high')) then
     local read = redis.pcall('XREADGROUP', 'GROUP', 'workers', consumer, 'COUNT', room, 'STREAMS', stream, '>')

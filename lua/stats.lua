@@ -2,7 +2,7 @@
 -- Returns {entries, keys with learned successors, relics, field, value, ...}.
 local state      = KEYS[1]  -- hash: shared config, rare counters
 local score      = KEYS[2]  -- zset: entry id -> eviction priority
-local learned    = KEYS[3]  -- zset: key id and key -> last observation
+local learned    = KEYS[3]  -- zset: key id and key -> about when it was last observed
 local relics     = KEYS[4]  -- zset: removed entries whose edges are kept
 local usage      = KEYS[5]  -- hash: the use of entries; and the state
 local partitions = ARGV[1]  -- int: how many partitions this client believes in

@@ -51,7 +51,7 @@ def no_tick(client, part, one):
 
 
 def no_history(client, part, one):
-    client.set(part.history + one, "no list")
+    client.set(part.records + one, "no list")
 
 
 def no_metadata(client, part, one):

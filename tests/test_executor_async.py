@@ -141,6 +141,24 @@ async def test_the_first_caller_may_be_cancelled_while_connecting(server):
     await executor.aclose()
 
 
+async def test_a_server_that_takes_no_more_clients_is_named_and_nothing_else_is_said(server):
+    """It answers before it was asked."""
+    said = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context))
+    executor = executor_for(server.url, 0.3)
+    with server.client() as client:
+        before = client.config_get("maxclients")["maxclients"]
+        client.config_set("maxclients", 1)
+        try:
+            for _ in range(10):
+                with pytest.raises(Unavailable):
+                    await executor.run(echo("x"))
+        finally:
+            client.config_set("maxclients", before)
+    await executor.aclose()
+    assert not said
+
+
 async def test_a_cancelled_wait_takes_nothing_more(server):
     """What is queued after it goes to others, though the server reads the wait, its end and the new entry at once."""
     executor = executor_for(server.url, 5.0)

@@ -245,12 +245,13 @@ def test_every_variable_is_local(name):
 
 
 def test_unknown_and_missing_slots_are_refused():
-    script = Script("smart_get")
-    given = dict.fromkeys([*script.keys, *script.args], "")
-    script.bind(**given)
-    for wrong in ({**given, "other": ""}, dict.fromkeys(list(given)[1:], "")):
-        with pytest.raises(TypeError, match="smart_get"):
-            script.bind(**wrong)
+    script, part = Script("smart_touch"), Partition("n", 0, 8)
+    given = {"id": "1", "key": "k", "ttl_ms": 5}
+    assert script.bind(part, **given) == (part.score, part.usage, part.deadline, part.entries, "8", "1", "k", 5)
+    assert script.bind(part, **given, score="mine")[0] == "mine"
+    for wrong, name in (({**given, "other": ""}, "other"), ({"id": "1", "key": "k"}, "ttl_ms"), ({}, "id")):
+        with pytest.raises(TypeError, match=rf"smart_touch: .*'{name}'"):
+            script.bind(part, **wrong)
 
 
 # floors

@@ -16,7 +16,7 @@ from distcache.config import Settings
 from distcache.errors import ConfigError
 from distcache.keys import Partition, key_id
 from distcache.near import LEASE_S, Copy, Flight, Near, NearCache
-from distcache.smart.learner import A_SECOND, BURST, PAUSE, SHOWN, Learner
+from distcache.smart.learner import A_SECOND, BURST, PAUSE, REACH, SHOWN, Learner
 
 KEYS = ["a", "b"]
 PART = Partition("test", 0)
@@ -174,7 +174,23 @@ def test_what_comes_too_fast_is_learned_from_in_part(monkeypatch):
     assert learned(1000) == PAUSE
     now += 3600
     assert learned(BURST + 500) == BURST
-    assert learner.recent(), "what is next may be asked all the time"
+    assert len(learner.recent()) == REACH, "what is next may be asked all the time"
+
+
+def test_a_step_that_cannot_be_afforded_breaks_the_sequence_off(monkeypatch):
+    """Else a key that came next would be known as one that came soon after only."""
+    now = 100.0
+    monkeypatch.setattr("distcache.smart.learner.monotonic", lambda: now)
+    learner = Learner(lambda: 1)
+    learner._affordable = 2
+    for key in (b"a", b"b", b"c", b"d", b"e"):
+        learner.saw(key)
+    assert learner.take() == [(b"b", (b"a",)), (b"c", (b"b", b"a"))]
+    assert learner.recent() == (b"e", b"d", b"c", b"b")
+    now += PAUSE / A_SECOND
+    for key in (b"f", b"g"):
+        learner.saw(key)
+    assert learner.take() == [(b"f", (b"e",)), (b"g", (b"f", b"e"))]
 
 
 def used(near, names):

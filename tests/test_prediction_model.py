@@ -94,6 +94,39 @@ def test_what_is_damaged_weighs_nothing_and_goes_first(smart, backend):
     assert len(cache.get_predicted_next("a", 100)) == len(stored(backend.client, "a").nexts)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((b"", value) for value in (b"", b"x", b"\xff" * 10, struct.pack("<dBB", math.inf, 1, 1))),
+        *((b"nb", value) for value in (b"", b"x", b"\xff" * 8, *map(struct.Struct("<d").pack, (5e3, -5e3, math.inf)))),
+        (b"odd", bytes(8)),
+    ],
+)
+def test_a_damaged_field_is_no_concern_of_others(smart, backend, field, value):
+    backend.checked = False
+    cache = smart(on_error="raise")
+    for key in "abac" * 2:
+        cache.get(key)
+    cache.flush()
+    name = PART.after + key_id(b"a")
+    backend.client.hset(name, field, value)
+    assert set(cache.get_predicted_next("a")) <= {"b", "c"}
+    assert cache.save()
+    for key in "abac" * 2 + "yz":
+        cache.get(key)
+    cache.flush()
+    assert set(cache.get_predicted_next("a")) == {"b", "c"}
+    assert cache.get_predicted_next("y") == ["z"]
+    found = stored(backend.client, "a")
+    assert 0 < found.clock < 2
+    assert sum(share for _, share in found.shares(9)) < 1
+
+
+def test_shares_are_parts_of_one_though_lessons_were_lost():
+    known = followed.Followed(clock=0.0, soons={"a": 3.0, "b": 2.0})
+    assert sum(share for _, share in known.shares(9, soon=True)) < 1
+
+
 @pytest.mark.parametrize("key", ["b", "c"])
 def test_where_another_program_has_put_something_nothing_is_half_learned(smart, backend, key):
     cache = smart(on_error="raise")

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from distcache.errors import ServerError
 from distcache.keys import Keyspace, Partition, key_id
 from distcache.smart import whole
 
@@ -229,6 +230,19 @@ def test_a_put_mends_what_the_server_dropped(smart, backend):
     put(cache, a=["b", "c"])
     assert backend.problems() == []
     assert cache.invalidate_by_dependency("b") == ["a"]
+
+
+def test_a_put_that_fails_on_the_way_leaves_nothing_without_its_edges(smart, backend):
+    """The one that was to make room for it stays an entry, and is found by its dependency."""
+    backend.checked = False
+    cache = smart(max_entries=2, policy="lru", on_error="raise")
+    put(cache, v=["d"], x=["e"])
+    backend.client.set(PART.dependents + key_id(b"broken"), "no set")
+    with pytest.raises(ServerError):
+        put(cache, y=["broken"])
+    backend.client.delete(PART.dependents + key_id(b"broken"))
+    assert cache.invalidate_by_dependency("d") == ["v"]
+    assert not cache.has("v")
 
 
 class CutError(Exception):

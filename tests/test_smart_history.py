@@ -85,7 +85,7 @@ def test_the_one_compile_of_an_entry_is_recorded_in_the_entry_alone(smart, backe
     cache = smart()
     cache.put("a", "1", "h")
     assert hashes(cache.get_history("a")) == ["h"]
-    assert not backend.client.exists(PART.histories, PART.history + key_id(b"a"))
+    assert not backend.client.exists(PART.histories, PART.records + key_id(b"a"))
 
 
 def expire(cache, backend):

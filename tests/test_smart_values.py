@@ -176,7 +176,7 @@ def test_a_corrupt_record_of_history_is_left_out(smart, backend, record):
     backend.checked = False
     cache = smart()
     cache.put("a", "x", "h")
-    backend.client.lpush(PART.history + key_id(b"a"), record)
+    backend.client.lpush(PART.records + key_id(b"a"), record)
     assert [one.content_hash for one in cache.get_history("a")] == ["h"]
 
 

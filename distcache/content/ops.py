@@ -48,8 +48,6 @@ class ContentOps:
         """`ambiguous`: what a prefix of texts with different signatures is, `miss` or `newest`."""
         self.keyspace = keyspace
         self.ambiguous = ambiguous
-        self._shape = str(keyspace.count)
-        self._slots = [_slots(partition, self._shape) for partition in keyspace.partitions]
         self._gets: dict[tuple[int, str, str, bool], Start] = {}
         self._decoders = [partial(_found, partition.number) for partition in keyspace.partitions]
 
@@ -71,44 +69,20 @@ class ContentOps:
 
     def _starting(self, part: Partition, levels: str, text: str, *, final: bool) -> Start:
         """What all look-ups of one kind have in common."""
-        return GET.starting(
-            3,
-            **self._slots[part.number],
-            state=part.state,
-            levels=levels,
-            ambiguous=self.ambiguous,
-            text=text,
-            final="1" if final else "",
-        )
+        return GET.starting(part, 3, levels=levels, ambiguous=self.ambiguous, text=text, final="1" if final else "")
 
     def peek(self, query: Query, levels: str, text: str, part: Partition | None = None) -> Op[Answer]:
         """Look up in one partition, the query's own if none is named, and leave no trace."""
         part = part or self.home(query)
         values = PEEK.bind(
-            state=part.state,
-            usage=part.usage,
-            prefixes=part.prefixes,
-            indexed=part.indexed,
-            entries=part.entries,
-            partitions=self._shape,
-            id=query.id,
-            check=query.check,
-            stem=query.stem,
-            levels=levels,
-            ambiguous=self.ambiguous,
-            text=text,
+            part, id=query.id, check=query.check, stem=query.stem, levels=levels, ambiguous=self.ambiguous, text=text
         )
         return Op(PEEK, values, self._decoders[part.number])
 
     def use(self, part: Partition, answer: Answer) -> Op[bool]:
         """Count how a look-up in several partitions ended; False when the entry is gone by now."""
         values = USE.bind(
-            state=part.state,
-            score=part.score,
-            usage=part.usage,
-            deadline=part.deadline,
-            entries=part.entries,
-            partitions=self._shape,
+            part,
             id=answer.id if isinstance(answer, Found) else NOTHING,
             level=answer.level if isinstance(answer, Found) else "ambiguous" if answer else "absent",
         )
@@ -116,18 +90,17 @@ class ContentOps:
 
     def life(self, part: Partition, ids: Iterable[bytes]) -> Op[list[int]]:
         """For how long entries of a partition will live: ms each, less than 0 for one that has no deadline."""
-        return Op(LIFE, LIFE.bind(deadline=part.deadline, ids=list(ids)), list)
+        return Op(LIFE, LIFE.bind(part, ids=list(ids)), list)
 
     def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
         """Record reads that near caches answered: (home and id, how often), the last used last."""
-        return Touches(part, self._shape, ((use[HOME_BYTES:], times) for use, times in uses))
+        return Touches(part, ((use[HOME_BYTES:], times) for use, times in uses))
 
     def set(self, place: Place, signature: bytes, digest: bytes, text: bytes, size: int) -> Op[bool]:
         """Store a signature; takes effect once, however often it is sent. ValueTooLarge when it can never fit."""
         part = self.keyspace.of(place.check)
         values = SET.bind(
-            **self._slots[part.number],
-            requests=part.requests,
+            part,
             request=os.urandom(12),
             id=place.id,
             check=place.check,
@@ -142,45 +115,24 @@ class ContentOps:
     def drop(self, place: Place) -> Op[bool]:
         """Remove what is stored there."""
         part = self.keyspace.of(place.check)
-        return Op(DROP, DROP.bind(**self._slots[part.number], id=place.id), bool)
+        return Op(DROP, DROP.bind(part, id=place.id), bool)
 
     def discard(self, found: Found) -> Op[bool]:
         """Report an entry that could not be decoded: the hit is taken back, and it is removed if it is still there."""
-        values = DISCARD.bind(
-            **self._slots[found.part],
-            state=self.partitions[found.part].state,
-            id=found.id,
-            seen=found.written,
-            level=found.level,
-        )
+        values = DISCARD.bind(self.partitions[found.part], id=found.id, seen=found.written, level=found.level)
         return Op(DISCARD, values, bool)
 
     def tidy(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
         """Remove what expired and what is over the bounds: (how many had expired, more to do)."""
-        return Op(TIDY, TIDY.bind(**self._slots[part.number], limit=limit), _count_and_more)
+        return Op(TIDY, TIDY.bind(part, limit=limit), _count_and_more)
 
     def clear(self, part: Partition, limit: int, scope: bytes = NOTHING) -> Op[tuple[int, bool]]:
         """Remove the entries of one scope, or all: (how many, more to do)."""
-        return Op(CLEAR, CLEAR.bind(**self._slots[part.number], scope=scope, limit=limit), _count_and_more)
+        return Op(CLEAR, CLEAR.bind(part, scope=scope, limit=limit), _count_and_more)
 
     def stats(self, part: Partition) -> Op[dict[str, str]]:
         """What one partition holds and has counted."""
-        return stats_of(part, self._shape)
-
-
-def _slots(part: Partition, shape: str) -> dict[str, Any]:
-    """What lua/include/content_keys.lua wants."""
-    return {
-        "score": part.score,
-        "usage": part.usage,
-        "deadline": part.deadline,
-        "ghost": part.ghost,
-        "ghost_old": part.ghost_old,
-        "prefixes": part.prefixes,
-        "indexed": part.indexed,
-        "entries": part.entries,
-        "partitions": shape,
-    }
+        return stats_of(part)
 
 
 def _found(part: int, reply: Any) -> Answer:

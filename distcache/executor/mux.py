@@ -143,8 +143,8 @@ class Mux(asyncio.Protocol):
     def submit(self, commands: list[Command], began: float, deadline: float) -> asyncio.Future[Answer]:
         """Queue commands that are answered together.
 
-        Even a lone caller's wait for the end of the loop's turn, which may show that the connection is closed: what was
-        sent cannot always be sent again.
+        They are sent at the end of the loop's turn, also those of a lone caller: it may show that the connection is
+        closed, and what was sent cannot always be sent again.
         """
         return self._queue(b"".join(map(pack, commands)), len(commands), began, deadline)
 
@@ -271,6 +271,8 @@ class Mux(asyncio.Protocol):
         if self._unsent:
             unsent, self._unsent = self._unsent, []
             self._growing.clear()
+            if not self._waiting:  # answered before it was asked: the connection is refused
+                return
             self._alone = self.in_flight == self._waiting[0].count
             self._short = self.in_flight <= _FEW and all(waiter.count == 1 for waiter in self._waiting)
             packed = [one.packed() if isinstance(one, _Growing) else one for one in unsent]

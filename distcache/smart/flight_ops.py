@@ -58,18 +58,15 @@ class FlightOps:
 
     def __init__(self, smart: SmartOps) -> None:
         self._smart = smart
-        self._shape = str(smart.keyspace.count)
         self._streams = tuple(part.wakes for part in smart.partitions)
 
     def lease(self, key: bytes, wanted: bytes, lease_ms: int, *, early: bool = False) -> Op[Found | Lease | Held]:
         """After a miss: the output if it came meanwhile, else the lease, else who has it."""
         part, owner = self._part(key), os.urandom(12)
         values = LEASE.bind(
-            **self._lookup(part, key, wanted),
-            events=part.events,
+            part,
+            **self._lookup(key, wanted),
             lease=part.leases + flight_id(key, wanted),
-            wakes=part.wakes,
-            voided=part.voided,
             owner=owner,
             lease_ms=lease_ms,
             early="1" if early else "",
@@ -88,12 +85,7 @@ class FlightOps:
         """The lease holds for as long again; False when it is lost."""
         part = self._part(key)
         values = RENEW.bind(
-            state=part.state,
-            lease=part.leases + flight_id(key, wanted),
-            partitions=self._shape,
-            owner=lease.owner,
-            fence=lease.fence,
-            lease_ms=lease_ms,
+            part, lease=part.leases + flight_id(key, wanted), owner=lease.owner, fence=lease.fence, lease_ms=lease_ms
         )
         return Op(RENEW, values, bool)
 
@@ -102,13 +94,12 @@ class FlightOps:
 
         `values`: the parameters of SmartOps.put. ValueTooLarge when the cache can never hold it.
         """
-        part = self._part(values["key"])
+        part, new = self._smart.new(**values)
         flight = flight_id(values["key"], wanted)
         bound = PUT_LEASED.bind(
-            **self._smart.new_slots(**values),
+            part,
+            **new,
             lease=part.leases + flight,
-            wakes=part.wakes,
-            voided=part.voided,
             flight=flight,
             owner=lease.owner,
             fence=lease.fence,
@@ -121,9 +112,9 @@ class FlightOps:
         part = self._part(key)
         flight = flight_id(key, wanted)
         values = RELEASE.bind(
-            **self._lookup(part, key, wanted),
+            part,
+            **self._lookup(key, wanted),
             lease=part.leases + flight,
-            wakes=part.wakes,
             flight=flight,
             owner=lease.owner,
             fence=lease.fence,
@@ -134,17 +125,8 @@ class FlightOps:
     def _part(self, key: bytes) -> Partition:
         return self._smart.keyspace.of(key_id(key))
 
-    def _lookup(self, part: Partition, key: bytes, wanted: bytes) -> dict[str, Any]:
-        return {
-            "state": part.state,
-            "usage": part.usage,
-            "entries": part.entries,
-            "partitions": self._shape,
-            "id": key_id(key),
-            "key": key,
-            "wanted": wanted,
-            "wanted_id": hash_id(wanted) if wanted else NO_HASH,
-        }
+    def _lookup(self, key: bytes, wanted: bytes) -> dict[str, Any]:
+        return {"id": key_id(key), "key": key, "wanted": wanted, "wanted_id": hash_id(wanted) if wanted else NO_HASH}
 
 
 def flight_id(key: bytes, wanted: bytes) -> bytes:

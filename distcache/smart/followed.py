@@ -7,7 +7,6 @@ from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass
 from heapq import nlargest
-from math import isfinite
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,11 @@ if TYPE_CHECKING:
 MOST = 255
 """Observations in one row; a byte says which of its fields is meant."""
 
-_NEXT, _SOON, _CLOCK = b"n", b"s", b""
+NEXT, SOON, _CLOCK = b"n", b"s", b""
 _TOLD = Struct("<dBB")
 _WEIGHT = Struct("<d")
+_HEAVIEST, _ENDLESS = 8, 2.0**40
+"""As in lua/learn.lua: log2 of more than counts add up to, and a time that never comes."""
 
 
 def observed(steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> Iterator[tuple[bytes, list[bytes]]]:
@@ -33,11 +34,11 @@ def observed(steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> Iterator[tuple
     """
     after: defaultdict[bytes, list[bytes]] = defaultdict(list)
     for key, before in steps:
-        observation = _NEXT + key
+        observation = NEXT + key
         for other in before:
             if other != key:
                 after[other].append(observation)
-            observation = _SOON + key
+            observation = SOON + key
     for key, observations in after.items():
         for start in range(0, len(observations), MOST):
             yield key, observations[start : start + MOST]
@@ -47,7 +48,7 @@ def row(key: bytes, observations: Sequence[bytes]) -> tuple[bytes, ...]:
     """As lua/learn.lua takes it: id, key, which fields were observed in which order, the fields, next keys first."""
     fields = sorted(set(observations))
     place_of = {name: place for place, name in enumerate(fields, 1)}
-    nexts = bisect_left(fields, _SOON)
+    nexts = bisect_left(fields, SOON)
     return key_id(key), key, bytes((nexts, len(fields), *map(place_of.__getitem__, observations))), *fields
 
 
@@ -65,11 +66,21 @@ class Followed:
         """From the names and values of the hash; of a value that is none of ours nothing is known."""
         found = cls()
         for name, value in zip(fields[::2], fields[1::2], strict=True):
-            if name == _CLOCK:
-                found.clock = _TOLD.unpack(value)[0] if len(value) == _TOLD.size else 0.0
-            elif len(value) == _WEIGHT.size and isfinite(weight := _WEIGHT.unpack(value)[0]):
-                (found.nexts if name[:1] == _NEXT else found.soons)[unraw(name[1:])] = weight
-        return found
+            kind, weights = name[:1], {NEXT: found.nexts, SOON: found.soons}
+            if name == _CLOCK and len(value) == _TOLD.size:
+                found.clock, _, _ = _TOLD.unpack(value)
+            elif kind in weights and len(value) == _WEIGHT.size:
+                (weights[kind][unraw(name[1:])],) = _WEIGHT.unpack(value)
+        return found._plausible()
+
+    def _plausible(self) -> Followed:
+        """Without what cannot be: no number, or more than can have been counted."""
+        if not 0 <= self.clock < _ENDLESS:
+            self.clock = 0.0
+        for weights in (self.nexts, self.soons):
+            for key in [key for key, weight in weights.items() if not -_ENDLESS < weight < self.clock + _HEAVIEST]:
+                del weights[key]
+        return self
 
     def likeliest(self, count: int, *, soon: bool = False) -> list[str]:
         """The keys that came next (or soon after), likeliest first."""
@@ -79,8 +90,10 @@ class Followed:
     def shares(self, count: int, *, soon: bool = False) -> list[tuple[str, float]]:
         """These, each with its share of the aged count."""
         weights = self.soons if soon else self.nexts
-        total = likely.total(self.clock, soon=soon)
-        return [(key, 2.0 ** (weights[key] - self.clock) / total) for key in self.likeliest(count, soon=soon)]
+        counts = [(key, 2.0 ** (weights[key] - self.clock)) for key in self.likeliest(count, soon=soon)]
+        # Where lessons were lost, more may have been counted than the clock says.
+        total = max(likely.total(self.clock, soon=soon), sum(number for _, number in counts) + likely.PRIOR)
+        return [(key, number / total) for key, number in counts]
 
     @property
     def observations(self) -> int:

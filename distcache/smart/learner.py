@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _serials = count()
-_NOTHING: tuple[int, tuple[bytes, ...]] = (-1, ())
+_NOTHING: tuple[int, tuple[bytes, ...], int] = (-1, (), 0)
 _last: ContextVar[_Sequences] = ContextVar("distcache_last_keys")
 
 BATCH = 32
@@ -32,13 +32,17 @@ REACH = 4
 
 
 class _Sequences:
-    """The last keys that one task asked for: by the learner's number, the stretch and the keys, the latest first."""
+    """The last keys that one task asked for.
+
+    of: by the learner's number, the stretch; the keys, the latest first; and how many of them the next one is a
+    successor of, which those before a step that could not be afforded are not.
+    """
 
     __slots__ = ("of", "owner")
 
     def __init__(self, owner: int) -> None:
         self.owner = owner
-        self.of: dict[int, tuple[int, tuple[bytes, ...]]] = {}
+        self.of: dict[int, tuple[int, tuple[bytes, ...], int]] = {}
 
 
 class Learner:
@@ -69,15 +73,17 @@ class Learner:
         if sequences is None or sequences.owner != owner:
             sequences = _Sequences(owner)
             _last.set(sequences)
-        stretch, recent = sequences.of.get(self._serial, _NOTHING)
+        stretch, recent, known = sequences.of.get(self._serial, _NOTHING)
         if stretch != self._stretch:
-            recent = ()
+            recent, known = (), 0
         elif recent[0] == key:
             return
         elif self._affordable > 0 or self._afford():
             self._affordable -= 1
-            self._steps.append((key, recent))
-        sequences.of[self._serial] = self._stretch, (key, *recent[: REACH - 1])
+            self._steps.append((key, recent[:known]))
+        else:
+            known = 0
+        sequences.of[self._serial] = self._stretch, (key, *recent[: REACH - 1]), min(known + 1, REACH)
 
     def _afford(self) -> bool:
         """What time has brought since the last time that this was asked."""
@@ -101,7 +107,7 @@ class Learner:
         sequences = _last.get(None)
         if sequences is None or sequences.owner != self._owner():
             return ()
-        stretch, recent = sequences.of.get(self._serial, _NOTHING)
+        stretch, recent, _known = sequences.of.get(self._serial, _NOTHING)
         return recent if stretch == self._stretch else ()
 
     @property

@@ -9,7 +9,7 @@ from distcache.keys import hash_id, key_id, unraw
 from distcache.op import Op, Row
 from distcache.script import Script
 from distcache.shared import stats_of
-from distcache.smart import replies
+from distcache.smart import followed, replies
 from distcache.smart.followed import Followed
 from distcache.smart.records import Dump, EntryInfo, event
 from distcache.touches import Touches
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from distcache.keys import Keyspace, Partition
-    from distcache.script import Start
     from distcache.smart.records import Found, HistoryRecord, Metadata, Usage
 
 GET = Script("smart_get", retryable=True)
@@ -51,9 +50,8 @@ class SmartOps:
 
     def __init__(self, keyspace: Keyspace) -> None:
         self.keyspace = keyspace
-        self._shape = str(keyspace.count)
-        self._slots = [_slots(partition, self._shape) for partition in keyspace.partitions]
-        self._get = [_get_slots(partition, self._shape) for partition in keyspace.partitions]
+        self._get = [GET.starting(part, 4) for part in keyspace.partitions]
+        """What is the same in all gets of a partition: a get is called so often that it is bound and packed once."""
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
@@ -71,10 +69,7 @@ class SmartOps:
         one = key_id(key)
         part = self.keyspace.of(one)
         values = PEEK.bind(
-            state=part.state,
-            usage=part.usage,
-            entries=part.entries,
-            partitions=self._shape,
+            part,
             id=one,
             key=key,
             wanted=wanted,
@@ -97,7 +92,7 @@ class SmartOps:
         past: str = "",
     ) -> Op[bool]:
         """Store an output; takes effect once, however often it is sent. ValueTooLarge when it can never fit."""
-        slots = self.new_slots(
+        part, values = self.new(
             key,
             content_hash,
             output,
@@ -108,9 +103,9 @@ class SmartOps:
             ttl_ms=ttl_ms,
             past=past,
         )
-        return Op(PUT, PUT.bind(**slots), replies.stored)
+        return Op(PUT, PUT.bind(part, **values), replies.stored)
 
-    def new_slots(  # the same
+    def new(  # the same
         self,
         key: bytes,
         content_hash: bytes,
@@ -122,13 +117,10 @@ class SmartOps:
         dependencies: Iterable[bytes],
         ttl_ms: int | None,
         past: str = "",
-    ) -> dict[str, Any]:
-        """What lua/include/smart_keys.lua and smart_new.lua want, for every script that stores an output."""
+    ) -> tuple[Partition, dict[str, Any]]:
+        """What lua/include/smart_new.lua wants, for every script that stores an output, and where it does."""
         one = key_id(key)
-        part = self.keyspace.of(one)
-        return {
-            **self._slots[part.number],
-            "requests": part.requests,
+        return self.keyspace.of(one), {
             "request": os.urandom(12),
             "id": one,
             "key": key,
@@ -147,11 +139,7 @@ class SmartOps:
         """Remove all versions of a key; returns how many there were."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        return Op(
-            INVALIDATE,
-            INVALIDATE.bind(**self._slots[part.number], voided=part.voided, state=part.state, id=one, details=details),
-            int,
-        )
+        return Op(INVALIDATE, INVALIDATE.bind(part, id=one, details=details), int)
 
     def invalidate_dependents(
         self, part: Partition, ids: Iterable[bytes], limit: int, *, transitive: bool
@@ -160,209 +148,95 @@ class SmartOps:
 
         A limit of 0 removes nothing and gives all ids that are met.
         """
-        values = INVALIDATE_DEPENDENTS.bind(
-            **self._slots[part.number],
-            voided=part.voided,
-            state=part.state,
-            transitive="1" if transitive else "",
-            limit=limit,
-            roots=ids,
-        )
+        values = INVALIDATE_DEPENDENTS.bind(part, transitive="1" if transitive else "", limit=limit, roots=ids)
         return Op(INVALIDATE_DEPENDENTS, values, replies.removed)
 
     def tidy(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
         """Remove what expired and what is over the bounds: (how many had expired, more to do)."""
-        return Op(TIDY, TIDY.bind(**self._slots[part.number], limit=limit), replies.count_and_more)
+        return Op(TIDY, TIDY.bind(part, limit=limit), replies.count_and_more)
 
     def clear(self, part: Partition, limit: int) -> Op[tuple[int, bool]]:
         """Remove entries and what was learned: (how many entries, more to do)."""
-        learned = {
-            "learned": part.learned,
-            "after": part.after,
-            "voided": part.voided,
-            "state": part.state,
-        }
-        values = CLEAR.bind(**self._slots[part.number], **learned, limit=limit)
-        return Op(CLEAR, values, replies.count_and_more)
+        return Op(CLEAR, CLEAR.bind(part, limit=limit), replies.count_and_more)
 
     def discard(self, key: bytes, content_hash: bytes, *, counted: bool) -> Op[int]:
         """Report an output that could not be decoded; it is removed if it is still there."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        values = DISCARD.bind(
-            **self._slots[part.number], id=one, key=key, hash_id=hash_id(content_hash), counted="1" if counted else ""
-        )
+        values = DISCARD.bind(part, id=one, key=key, hash_id=hash_id(content_hash), counted="1" if counted else "")
         return Op(DISCARD, values, int)
 
     def touch(self, key: bytes, ttl_ms: int | None) -> Op[bool]:
         """Count a use without reading; optionally a new time to live. False when the key is not there."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        values = TOUCH.bind(
-            score=part.score,
-            usage=part.usage,
-            deadline=part.deadline,
-            entries=part.entries,
-            partitions=self._shape,
-            id=one,
-            key=key,
-            ttl_ms="" if ttl_ms is None else ttl_ms,
-        )
+        values = TOUCH.bind(part, id=one, key=key, ttl_ms="" if ttl_ms is None else ttl_ms)
         return Op(TOUCH, values, bool)
 
     def inspect(self, key: bytes) -> Op[EntryInfo | None]:
         """All metadata of a key."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        values = INSPECT.bind(
-            state=part.state,
-            usage=part.usage,
-            entries=part.entries,
-            versions=part.versions + one,
-            partitions=self._shape,
-            id=one,
-            key=key,
-        )
+        values = INSPECT.bind(part, versions=part.versions + one, id=one, key=key)
         return Op(INSPECT, values, lambda rows: EntryInfo.decode(unraw(key), rows))
 
     def history(self, key: bytes, count: int) -> Op[list[HistoryRecord]]:
         """The records of a key's compiles, newest first."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        values = HISTORY.bind(
-            state=part.state,
-            usage=part.usage,
-            records=part.history + one,
-            entries=part.entries,
-            versions=part.versions + one,
-            partitions=self._shape,
-            id=one,
-            count=count,
-        )
+        values = HISTORY.bind(part, records=part.records + one, versions=part.versions + one, id=one, count=count)
         return Op(HISTORY, values, replies.records)
 
     def scan(self, part: Partition, cursor: bytes, count: int) -> Op[tuple[bytes, list[bytes]]]:
         """One step through the keys: (next cursor, keys)."""
-        values = SCAN.bind(
-            state=part.state,
-            score=part.score,
-            usage=part.usage,
-            entries=part.entries,
-            partitions=self._shape,
-            cursor=cursor,
-            count=count,
-        )
+        values = SCAN.bind(part, cursor=cursor, count=count)
         return Op(SCAN, values, lambda reply: (reply[0], reply[1:]))
 
     def hot(
         self, part: Partition, cursor: bytes, step: int, count: int, least: int
     ) -> Op[tuple[bytes, list[tuple[Usage, bytes, Metadata]]]]:
         """One step through the use of all entries: (next cursor, those with at least `least` hits)."""
-        values = HOT.bind(
-            state=part.state,
-            usage=part.usage,
-            entries=part.entries,
-            partitions=self._shape,
-            cursor=cursor,
-            step=step,
-            count=count,
-            least=least,
-        )
+        values = HOT.bind(part, cursor=cursor, step=step, count=count, least=least)
         return Op(HOT, values, replies.hot)
 
     def dump(self, part: Partition, cursor: bytes, count: int) -> Op[tuple[bytes, list[Dump]]]:
         """One step through whole entries: (next cursor, entries)."""
-        values = DUMP.bind(
-            state=part.state,
-            score=part.score,
-            usage=part.usage,
-            entries=part.entries,
-            partitions=self._shape,
-            cursor=cursor,
-            count=count,
-        )
+        values = DUMP.bind(part, cursor=cursor, count=count)
         return Op(DUMP, values, lambda reply: (reply[0], [Dump.decode(row) for row in reply[1:]]))
 
     def touches(self, part: Partition, uses: Iterable[tuple[bytes, int]]) -> Touches:
         """Record reads that near caches answered: (entry id, how often), all of the partition, the last used last."""
-        return Touches(part, self._shape, uses)
+        return Touches(part, uses)
 
     def learn(self, part: Partition, rows: Iterable[bytes]) -> Op[int]:
         """Record which keys came after which; all the first keys belong to the partition.
 
         rows: the parts of each `followed.row`, one after the other.
         """
-        values = LEARN.bind(
-            state=part.state,
-            learned=part.learned,
-            after=part.after,
-            partitions=self._shape,
-            rows=rows,
-        )
+        values = LEARN.bind(part, rows=rows)
         return Op(LEARN, values, int)
 
     def predict(self, key: bytes, count: int, *, soon: bool = False) -> Op[list[tuple[str, float]]]:
         """The keys that came next (or soon after), likeliest first, each with its share of the aged count."""
         one = key_id(key)
         part = self.keyspace.of(one)
-        values = PREDICT.bind(state=part.state, after=part.after + one, partitions=self._shape)
+        kind = followed.SOON if soon else followed.NEXT
+        values = PREDICT.bind(part, after=part.after + one, kind=kind, count=count)
         return Op(PREDICT, values, lambda fields: Followed.decode(fields).shares(count, soon=soon))
 
     def patterns(self, part: Partition, cursor: bytes, count: int) -> Op[tuple[bytes, list[tuple[str, Followed]]]]:
         """One step through what was learned: (next cursor, keys with what came after each)."""
-        values = PATTERNS.bind(
-            state=part.state,
-            learned=part.learned,
-            after=part.after,
-            partitions=self._shape,
-            cursor=cursor,
-            count=count,
-        )
+        values = PATTERNS.bind(part, cursor=cursor, count=count)
         return Op(PATTERNS, values, replies.patterns)
 
     def events(self, part: Partition, count: int) -> Op[list[dict[str, Any]]]:
         """The newest events of one partition, newest first."""
-        values = EVENTS.bind(state=part.state, events=part.events, partitions=self._shape, count=count)
+        values = EVENTS.bind(part, count=count)
         return Op(EVENTS, values, lambda rows: [event(row) for row in rows])
 
     def stats(self, part: Partition) -> Op[dict[str, str]]:
         """What one partition holds and has counted."""
-        return stats_of(part, self._shape)
-
-
-def _slots(part: Partition, shape: str) -> dict[str, Any]:
-    """What lua/include/smart_keys.lua wants."""
-    return {
-        "score": part.score,
-        "usage": part.usage,
-        "deadline": part.deadline,
-        "ghost": part.ghost,
-        "ghost_old": part.ghost_old,
-        "events": part.events,
-        "edges": part.edges,
-        "relics": part.relics,
-        "entries": part.entries,
-        "dependents": part.dependents,
-        "versions": part.versions,
-        "histories": part.histories,
-        "records": part.history,
-        "partitions": shape,
-    }
-
-
-def _get_slots(part: Partition, shape: str) -> Start:
-    """What is the same in all gets of a partition: a get is called so often that it is bound and packed once."""
-    return GET.starting(
-        4,
-        state=part.state,
-        score=part.score,
-        usage=part.usage,
-        deadline=part.deadline,
-        events=part.events,
-        entries=part.entries,
-        predicted=part.predicted,
-        partitions=shape,
-    )
+        return stats_of(part)
 
 
 def _links(one: bytes, dependencies: Iterable[bytes]) -> bytes:

@@ -46,8 +46,6 @@ class QueueOps:
     def __init__(self, smart: SmartOps) -> None:
         self.smart = smart
         self.partitions = smart.partitions
-        self._shape = str(smart.keyspace.count)
-        self._slots = [_slots(partition, self._shape) for partition in self.partitions]
 
     def add(
         self,
@@ -63,11 +61,7 @@ class QueueOps:
         one = key_id(key)
         part = self.smart.keyspace.of(one)
         values = ADD.bind(
-            **self._slots[part.number],
-            usage=part.usage,
-            entries=part.entries,
-            events=part.events,
-            predicted=part.predicted,
+            part,
             request=os.urandom(12),
             id=one,
             key=key,
@@ -85,7 +79,7 @@ class QueueOps:
     ) -> Op[tuple[int | None, list[Taken]]]:
         """Tasks for a worker, those it holds already first: (ms until the next delayed one, or None, the tasks)."""
         rows = [item for slip in held for item in (int(slip.low), slip.entry, slip.task)]
-        values = TAKE.bind(**self._slots[part.number], consumer=consumer, count=count, which=which, held=rows)
+        values = TAKE.bind(part, consumer=consumer, count=count, which=which, held=rows)
 
         def decode(reply: list[Any]) -> tuple[int | None, list[Taken]]:
             return (None if reply[0] < 0 else reply[0]), [Taken.decode(part, row) for row in reply[1:]]
@@ -108,12 +102,11 @@ class QueueOps:
         `values`: the parameters of SmartOps.put. ValueTooLarge when the cache can never hold it; the task then stays.
         """
         slip = taken.slip
+        part, new = self.smart.new(**values)
         bound = COMPLETE.bind(
-            **self.smart.new_slots(**values),
-            stream=slip.partition.queue_low if slip.low else slip.partition.queue,
-            tasks=slip.partition.tasks,
-            state=slip.partition.state,
-            voided=slip.partition.voided,
+            part,
+            **new,
+            stream=part.queue_low if slip.low else part.queue,
             entry=slip.entry,
             task=slip.task,
             consumer=consumer,
@@ -125,7 +118,8 @@ class QueueOps:
     def fail(self, slip: Slip, consumer: str, delay_ms: int | None, problem: str, traceback: str) -> Op[bool]:
         """Record a failed try: again after a while, or given up (None). False when the worker has lost it meanwhile."""
         values = FAIL.bind(
-            **self._named(slip),
+            slip.partition,
+            **_named(slip),
             consumer=consumer,
             delay_ms="" if delay_ms is None else delay_ms,
             problem=problem,
@@ -135,22 +129,22 @@ class QueueOps:
 
     def skip(self, taken: Taken, consumer: str) -> Op[bool]:
         """Take a task off the queue that needs no work; if its key was invalidated meanwhile, it is queued again."""
-        voided = taken.slip.partition.voided
-        values = SKIP.bind(**self._named(taken.slip), voided=voided, consumer=consumer, fence=taken.fence)
+        slip = taken.slip
+        values = SKIP.bind(slip.partition, **_named(slip), consumer=consumer, fence=taken.fence)
         return Op(SKIP, values, bool)
 
     def alone(self, slip: Slip, consumer: str) -> Op[bool]:
         """Say that a suspect is about to run with nothing beside it."""
-        return Op(ALONE, ALONE.bind(**self._named(slip), consumer=consumer), bool)
+        return Op(ALONE, ALONE.bind(slip.partition, **_named(slip), consumer=consumer), bool)
 
     def renew(self, part: Partition, consumer: str, held: Iterable[Slip]) -> Op[list[bytes]]:
         """Start the leases of running tasks anew; the entries that were lost."""
         rows = [item for slip in held for item in (int(slip.low), slip.entry)]
-        return Op(RENEW, RENEW.bind(**self._slots[part.number], consumer=consumer, held=rows), list)
+        return Op(RENEW, RENEW.bind(part, consumer=consumer, held=rows), list)
 
     def handback(self, part: Partition, consumer: str, limit: int = 500) -> Op[tuple[int, bool]]:
         """Give everything a worker holds back to the queue: (how many, whether more are left)."""
-        values = HANDBACK.bind(**self._slots[part.number], consumer=consumer, limit=limit)
+        values = HANDBACK.bind(part, consumer=consumer, limit=limit)
         return Op(HANDBACK, values, lambda reply: (reply[0], bool(reply[1])))
 
     def sweep(
@@ -158,63 +152,41 @@ class QueueOps:
     ) -> Op[tuple[tuple[bytes, bytes], int]]:
         """One step through what is pending, for tasks whose worker fell silent: (next cursors, how many went back)."""
         values = SWEEP.bind(
-            **self._slots[part.number],
-            consumer=consumer,
-            lease_ms=lease_ms,
-            limit=limit,
-            high_cursor=cursors[0],
-            low_cursor=cursors[1],
+            part, consumer=consumer, lease_ms=lease_ms, limit=limit, high_cursor=cursors[0], low_cursor=cursors[1]
         )
         return Op(SWEEP, values, lambda reply: ((reply[0], reply[1]), reply[2]))
 
     def stats(self, part: Partition) -> Op[list[Any]]:
         """What one partition's queue holds."""
-        return Op(QUEUE_STATS, QUEUE_STATS.bind(**self._slots[part.number]), list)
+        return Op(QUEUE_STATS, QUEUE_STATS.bind(part), list)
 
     def listing(self, part: Partition, which: str, count: int) -> Op[list[QueuedTask]]:
         """Tasks that are `waiting` (or run), `delayed` or `dead`."""
-        values = LIST.bind(**self._slots[part.number], which=which, count=count)
+        values = LIST.bind(part, which=which, count=count)
         return Op(LIST, values, lambda rows: [QueuedTask.decode(row) for row in rows])
 
     def requeue(self, part: Partition, named: Sequence[bytes], limit: int = 1000) -> Op[int]:
         """Give dead letters another life; all if none are named."""
-        return Op(REQUEUE, REQUEUE.bind(**self._slots[part.number], limit=limit, named=named), int)
+        return Op(REQUEUE, REQUEUE.bind(part, limit=limit, named=named), int)
 
     def drop(self, part: Partition, named: Sequence[bytes], limit: int = 1000) -> Op[int]:
         """Drop dead letters; all if none are named."""
-        return Op(DROP, DROP.bind(**self._slots[part.number], limit=limit, named=named), int)
+        return Op(DROP, DROP.bind(part, limit=limit, named=named), int)
 
     def beat(self, worker: str, alive_ms: int, fields: Mapping[str, Any]) -> Op[list[bytes]]:
         """Say that a worker is alive (0: that it leaves); the names of those long gone."""
-        part = self.partitions[0]
         rows = [item for pair in fields.items() for item in pair]
-        values = BEAT.bind(
-            workers=part.workers, records=part.worker_records, worker=worker, alive_ms=alive_ms, fields=rows
-        )
+        values = BEAT.bind(self.partitions[0], worker=worker, alive_ms=alive_ms, fields=rows)
         return Op(BEAT, values, lambda reply: reply)
 
     def workers(self) -> Op[list[WorkerInfo]]:
         """The workers of the last day."""
-        part = self.partitions[0]
-        values = WORKERS.bind(workers=part.workers, records=part.worker_records)
+        values = WORKERS.bind(self.partitions[0])
         return Op(WORKERS, values, lambda reply: [WorkerInfo.decode(int(reply[0]), row) for row in reply[1:]])
 
-    def _named(self, slip: Slip) -> dict[str, Any]:
-        slots = self._slots[slip.partition.number]
-        return {**slots, "is_low": int(slip.low), "entry": slip.entry, "task": slip.task}
 
-
-def _slots(part: Partition, shape: str) -> dict[str, Any]:
-    """What lua/include/queue_keys.lua wants."""
-    return {
-        "state": part.state,
-        "high": part.queue,
-        "low": part.queue_low,
-        "tasks": part.tasks,
-        "delayed": part.delayed,
-        "dead": part.dead,
-        "partitions": shape,
-    }
+def _named(slip: Slip) -> dict[str, Any]:
+    return {"is_low": int(slip.low), "entry": slip.entry, "task": slip.task}
 
 
 def _completed(reply: int) -> bool:

@@ -9,7 +9,7 @@ if redis.call('EXISTS', edges, versions .. id) > 0 then
   if redis.call('EXISTS', versions .. id) == 1 then break end
 end
 if links ~= '' or linked[1] then
-  if linked[1] ~= (used and links) or #links > 16000 then break end
+  if links == '' or linked[1] ~= (used and links) or #links > 16000 then break end
   for at = 1, #links, 16 do sets[#sets + 1] = dependents .. string.sub(links, at, at + 15) end
   if used and redis.call('EXISTS', unpack(sets)) < #sets then break end  -- the server has dropped some
 end
