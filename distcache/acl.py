@@ -21,6 +21,8 @@ SENDS = ("evalsha", "script|load")
 """What a client sends itself; everything else it does is done by a script, with this user's rights."""
 NEAR = ("hello", "ping", "client|tracking")
 """What a client with a near cache also sends."""
+_OF_NEAR = (content.LIFE, touches.TOUCHES)
+"""Scripts that no other client sends."""
 WAITS = ("xread",)
 """What a client also sends that computes what is missing, or waits for another that does."""
 
@@ -40,19 +42,19 @@ ROLES = tuple(_MODULES)
 def rules(role: str, namespace: str, *, near: bool = False) -> list[str]:
     """The words that follow the name and password in ACL SETUSER. ConfigError for a namespace that cannot be one."""
     pattern = Keyspace(check_namespace(namespace), 1).pattern.decode()
-    commands = {command for script in _scripts(role) for command in _commands(script)}
+    commands = {command for script in _scripts(role, near=near) for command in _commands(script)}
     commands.update(() if role == "reader" else WAITS)
     commands.update(NEAR if near else ())
     words = (*SENDS, *sorted(commands))
     return ["resetkeys", "resetchannels", f"~{pattern}", "-@all", *(f"+{command}" for command in words)]
 
 
-def _scripts(role: str) -> Iterator[Script]:
+def _scripts(role: str, *, near: bool) -> Iterator[Script]:
     """The scripts that this role sends; a client that is read-only sends none that writes."""
-    for module in _MODULES[role]:
-        for value in vars(module).values():
-            if isinstance(value, Script) and not (role == "reader" and value.writes):
-                yield value
+    scripts = (value for module in _MODULES[role] for value in vars(module).values() if isinstance(value, Script))
+    for script in scripts:
+        if not (role == "reader" and script.writes) and (near or script not in _OF_NEAR):
+            yield script
 
 
 def _commands(script: Script) -> Iterator[str]:
