@@ -86,8 +86,8 @@ class Server:
         return self._process.pid
 
     def client(self) -> redis.Redis:
-        """A plain client on the unix socket, to look inside."""
-        return redis.Redis(unix_socket_path=self.path, retry=Retry(NoBackoff(), 0))
+        """A plain client on the unix socket, to look inside; patient, because what it looks at may be much."""
+        return redis.Redis(unix_socket_path=self.path, retry=Retry(NoBackoff(), 0), socket_timeout=60)
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
