@@ -155,7 +155,7 @@ PLANTED = {
 
 
 def many_events(client):
-    for _ in range(150):
+    for _ in range(400):
         client.xadd(PART.events, {"t": "HIT", "k": "a", "d": ""})
 
 
