@@ -69,6 +69,7 @@ PLANTED = {
     "an event of another kind": (lambda c: c.xadd(PART.events, {"PARTY": "a"}), "an event is"),
     "an event that says more": (lambda c: c.xadd(PART.events, {"HIT": "a", "x": "y"}), "an event is"),
     "too many events": (lambda c: state_of(c, event_cap=1) or many_events(c), "events for a cap"),
+    "too many reads": (lambda c: state_of(c, event_cap=1) or many_reads(c), "events for a cap"),
     # entries
     "a score without usage": (lambda c: c.hdel(PART.usage, A), "is only in score"),
     "usage without a score": (lambda c: c.zrem(PART.score, A), "is only in usage"),
@@ -155,8 +156,13 @@ PLANTED = {
 
 
 def many_events(client):
+    for _ in range(150):
+        client.xadd(PART.events, {"WRITE": "a", "d": ""})
+
+
+def many_reads(client):
     for _ in range(400):
-        client.xadd(PART.events, {"t": "HIT", "k": "a", "d": ""})
+        client.xadd(PART.events, {"HIT": "a"})
 
 
 def test_a_cache_in_order_has_no_problems(client, backend):

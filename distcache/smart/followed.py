@@ -23,7 +23,7 @@ NEXT, SOON, _CLOCK = b"n", b"s", b""
 _TOLD = Struct("<dBB")
 _WEIGHT = Struct("<d")
 _HEAVIEST, _ENDLESS = 8, 2.0**40
-"""As in lua/learn.lua: log2 of more than counts add up to, and a time that never comes."""
+"""As in lua/include/followed.lua: log2 of more than counts add up to, and a time that never comes."""
 
 
 def observed(steps: Iterable[tuple[bytes, tuple[bytes, ...]]]) -> Iterator[tuple[bytes, list[bytes]]]:
@@ -65,12 +65,13 @@ class Followed:
     def decode(cls, fields: Sequence[bytes]) -> Followed:
         """From the names and values of the hash; of a value that is none of ours nothing is known."""
         found = cls()
+        of_kind = {NEXT: found.nexts, SOON: found.soons}
         for name, value in zip(fields[::2], fields[1::2], strict=True):
-            kind, weights = name[:1], {NEXT: found.nexts, SOON: found.soons}
+            weights = of_kind.get(name[:1])
             if name == _CLOCK and len(value) == _TOLD.size:
                 found.clock, _, _ = _TOLD.unpack(value)
-            elif kind in weights and len(value) == _WEIGHT.size:
-                (weights[kind][unraw(name[1:])],) = _WEIGHT.unpack(value)
+            elif weights is not None and len(value) == _WEIGHT.size:
+                (weights[unraw(name[1:])],) = _WEIGHT.unpack(value)
         return found._plausible()
 
     def _plausible(self) -> Followed:
