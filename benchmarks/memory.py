@@ -36,6 +36,8 @@ HASH = "{:016x}".format
 TEXT = "Let me think about this problem step by step, with its constraints in mind. " * 6
 TEXT = TEXT[:400]
 BATCH = 500
+TURNS, APART = 8, 100_000
+"""A full cache has had so many times as many keys as it holds; and what lies between the numbers of two turns."""
 SAMPLED = 200
 """Keys of one kind whose size is looked at; they are alike."""
 TEXT_KEYS = ("prefixes", "indexed")
@@ -74,6 +76,11 @@ def _outputs(cache: Any, numbers: range) -> None:
 def _twice(cache: Any, numbers: range) -> None:
     _outputs(cache, numbers)
     _outputs(cache, numbers)
+
+
+def _others_before(cache: Any, numbers: range) -> None:
+    for turn in range(TURNS):
+        _outputs(cache, range(numbers.start + turn * APART, numbers.stop + turn * APART))
 
 
 def _asked_for(cache: Any, numbers: range) -> None:
@@ -117,6 +124,7 @@ def text(number: int) -> str:
 CASES = [
     Case("SmartCache, no dependencies", _smart, _outputs),
     Case("the same, compiled twice", _smart, _twice, kinds=("h:", "histories")),
+    Case("once, in a full cache that has had 8 x as many", _smart, _others_before, kinds=("ghost", "retired")),
     Case(
         "compiled once, keys put one after the other: learned from",
         _learning,
@@ -219,7 +227,7 @@ def show(results: list[Result], count: int, url: str) -> None:
     table = Table(title=f"bytes an entry beyond its value of {len(VALUE)} bytes, {count:,} entries; goal: below {GOAL}")
     table.add_column("")
     for one in results:
-        table.add_column(one.name, justify="right")
+        table.add_column(one.name, justify="right", overflow="fold")
     for kind, figures in _rows(results, "parts"):
         table.add_row(kind, *figures)
     table.add_section()

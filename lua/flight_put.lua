@@ -4,9 +4,9 @@
 -- Returns 1 stored, 0 this request took effect before, -1 the cache could never hold it, -2 refused.
 --@include smart_keys
 --@include smart_new
-local lease    = KEYS[15]            -- hash: who computes this
-local wakes    = KEYS[16]            -- stream: flights that ended while others waited
-local voided   = KEYS[17]            -- zset: key id -> fence at which it was invalidated
+local lease    = KEYS[17]            -- hash: who computes this
+local wakes    = KEYS[18]            -- stream: flights that ended while others waited
+local voided   = KEYS[19]            -- zset: key id -> fence at which it was invalidated
 local flight   = ARGV[14]            -- its name there
 local owner    = ARGV[15]            -- the caller, '' for one without a lease
 local fence    = ARGV[16]            -- its token; of a caller without a lease, that of the one it waited for, or ''

@@ -1,12 +1,14 @@
 -- The records of a key's compiles, newest first, and which of their outputs are held: {{record, 1 or 0}, ...}.
-local state      = KEYS[1]            -- hash: shared config
-local usage      = KEYS[2]            -- hash: entry id -> use, size, cost, deadline
-local records    = KEYS[3]            -- list: the records of earlier compiles
-local entries    = KEYS[4]            -- prefix of the entries' hashes
-local versions   = KEYS[5]            -- list: ids of the hashes of older versions
-local partitions = ARGV[1]            -- int: how many partitions this client believes in
-local id         = ARGV[2]            -- the key's id
-local count      = tonumber(ARGV[3])  -- int: how many at most
+local state       = KEYS[1]            -- hash: shared config
+local usage       = KEYS[2]            -- hash: entry id -> use, size, cost, deadline
+local records     = KEYS[3]            -- list: the records of earlier compiles
+local retired     = KEYS[4]            -- hash: keys that are gone -> record
+local retired_old = KEYS[5]            -- hash: the generation before
+local entries     = KEYS[6]            -- prefix of the entries' hashes
+local versions    = KEYS[7]            -- list: ids of the hashes of older versions
+local partitions  = ARGV[1]            -- int: how many partitions this client believes in
+local id          = ARGV[2]            -- the key's id
+local count       = tonumber(ARGV[3])  -- int: how many at most
 
 --@include clock
 --@include stale
@@ -34,4 +36,6 @@ end
 for _, record in ipairs(redis.call('LRANGE', records, 0, math.max(count, 1) - 1)) do
   show(record, held[string.match(record, '^%S+')] or 0)
 end
+show(redis.call('HGET', retired, id), 0)
+show(redis.call('HGET', retired_old, id), 0)
 return reply

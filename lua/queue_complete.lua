@@ -5,10 +5,10 @@
 -- queued again.
 --@include smart_keys
 --@include smart_new
-local stream   = KEYS[15]  -- stream: where the task came from
-local tasks    = KEYS[16]  -- prefix of the tasks' hashes
-local state    = KEYS[17]  -- hash: shared config, rare counters
-local voided   = KEYS[18]  -- zset: key id -> fence at which it was invalidated
+local stream   = KEYS[17]  -- stream: where the task came from
+local tasks    = KEYS[18]  -- prefix of the tasks' hashes
+local state    = KEYS[19]  -- hash: shared config, rare counters
+local voided   = KEYS[20]  -- zset: key id -> fence at which it was invalidated
 local entry    = ARGV[14]  -- the task's entry in the stream
 local task     = ARGV[15]  -- the task
 local consumer = ARGV[16]  -- the worker

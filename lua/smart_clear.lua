@@ -2,10 +2,10 @@
 -- events and history stay.
 -- Returns {how many, 1 if more are left else 0}.
 --@include smart_keys
-local learned    = KEYS[14]           -- zset: key id and key -> about when it was last observed
-local after      = KEYS[15]           -- prefix of the hashes of what came after a key
-local voided     = KEYS[16]           -- zset: key id -> fence at which it was invalidated
-local state      = KEYS[17]           -- hash: shared config, rare counters
+local learned    = KEYS[16]           -- zset: key id and key -> about when it was last observed
+local after      = KEYS[17]           -- prefix of the hashes of what came after a key
+local voided     = KEYS[18]           -- zset: key id -> fence at which it was invalidated
+local state      = KEYS[19]           -- hash: shared config, rare counters
 local limit      = tonumber(ARGV[2])  -- int: entries to remove in this call
 
 --@include smart_group

@@ -1,7 +1,7 @@
 -- Remove every version of one key; what is being computed for it is void. Returns how many versions there were.
 --@include smart_keys
-local voided  = KEYS[14]  -- zset: key id -> fence at which it was invalidated
-local state   = KEYS[15]  -- hash: shared config, rare counters
+local voided  = KEYS[16]  -- zset: key id -> fence at which it was invalidated
+local state   = KEYS[17]  -- hash: shared config, rare counters
 local id      = ARGV[2]   -- the key's id
 local details = ARGV[3]   -- the reason, for the event
 

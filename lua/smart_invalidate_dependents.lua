@@ -4,8 +4,8 @@
 -- Returns {1 if more are left else 0, ids of the keys met (16 bytes each), key, its worth, ...}, the worth being what
 -- it cost to make (ms) times its uses.
 --@include smart_keys
-local voided        = KEYS[14]          -- zset: key id -> fence at which it was invalidated
-local state         = KEYS[15]          -- hash: shared config, rare counters
+local voided        = KEYS[16]          -- zset: key id -> fence at which it was invalidated
+local state         = KEYS[17]          -- hash: shared config, rare counters
 local transitive    = ARGV[2]           -- '1': follow chains
 local limit         = tonumber(ARGV[3]) -- int: entries to remove in this call
 local roots, roots_at = ARGV, 4         -- list: ids of the keys that changed

@@ -28,7 +28,8 @@ repeat  -- the usual put ends in here; what is out of the ordinary leaves this, 
   if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
   if gone then
     local one = format_record(gone_cost, gone_size, old)
-    keep_record(records, histories, loser, one, tick, history, history_age_ms, bound_entries)
+    local kept = {histories = histories, records = records, retired = retired, retired_old = retired_old}
+    keep_record(kept, loser, one, tick, history, history_age_ms, bound_entries, victim)
   end
 --@include usual_relink
 --@include usual_drop

@@ -32,11 +32,12 @@ LATE_MS = 1000
 """How much later than its entry's deadline a key's own time to live may lie within one reading."""
 
 PERMANENT = ("state", "score", "usage", "deadline", "ghost", "ghost_old", "events", "edges", "relics", "histories")
-PERMANENT += ("learned", "prefixes", "indexed", "queue", "queue_low", "delayed", "dead", "workers")
+PERMANENT += ("retired", "learned", "prefixes", "indexed", "queue", "queue_low", "delayed", "dead", "workers")
 PERMANENT_PREFIXES = ("e:", "r:", "v:", "t:")
 TEMPORARY_PREFIXES = ("q:", "h:", "a:", "w:", "f:")
 TYPES = {
     **dict.fromkeys(("state", "usage", "ghost", "ghost_old", "edges", "indexed", "e:", "a:", "t:", "w:", "f:"), "hash"),
+    **dict.fromkeys(("retired", "retired_old"), "hash"),
     **dict.fromkeys(("score", "deadline", "relics", "histories", "learned", "prefixes"), "zset"),
     **dict.fromkeys(("delayed", "dead", "workers", "predicted", "voided"), "zset"),
     **dict.fromkeys(("events", "queue", "queue_low", "wakes"), "stream"),
@@ -364,21 +365,49 @@ def histories(part: Partition) -> Iterator[str]:
     for one, stored in part.many("h:").items():
         if one not in known:
             yield f"the history of {one.hex()} is not listed"
-        if not 0 <= stored.ttl_ms <= part.number("history_age_ms") and not part.lowered:
-            yield f"the history of {one.hex()} stays for {stored.ttl_ms} ms"
+        yield from lasting(part, f"the history of {one.hex()}", stored)
         if len(stored.value) > cap and not part.lowered:
             yield f"the history of {one.hex()} has {len(stored.value)} records"
-        ticks = [float(record.split(b" ")[0]) for record in stored.value]
-        if ticks != sorted(set(ticks), reverse=True):
-            yield f"the history of {one.hex()} is out of order"
-        for record in stored.value:
-            if HistoryRecord.decode((record, 0)) is None:
-                yield f"the history of {one.hex()} has a record that cannot be read"
-        latest = part.many("e:").get(one)
-        if latest is not None and ticks and float(latest.value[b"w"]) <= ticks[0]:
-            yield f"the history of {one.hex()} has the record of an entry that is there"
     if len(known) > 4 * part.number("bound_entries") and not part.lowered:
         yield f"there are {len(known)} histories"
+
+
+def retired(part: Partition) -> Iterator[str]:
+    """The records of keys that were compiled once are bounded in number, and the older generation passes."""
+    for name in ("retired", "retired_old"):
+        records = part.one(name, {})
+        if len(records) > 2 * part.number("bound_entries") and not part.lowered:
+            yield f"{name} has {len(records)} records"
+        if any(len(one) != ID for one in records):
+            yield f"{name} has a record of no key"
+        if records.keys() & part.many("h:").keys():
+            yield f"{name} has a record of a key that has a list"
+    if (stored := part.keys.get(b"retired_old")) is not None:
+        yield from lasting(part, "retired_old", stored)
+
+
+def lasting(part: Partition, name: str, stored: Stored) -> Iterator[str]:
+    """What is kept of compiles for so long."""
+    if not 0 <= stored.ttl_ms <= part.number("history_age_ms") and not part.lowered:
+        yield f"{name} stays for {stored.ttl_ms} ms"
+
+
+def compiles(part: Partition) -> Iterator[str]:
+    """The records of a key, from whichever place, can be read and are in order: from the entry to the oldest."""
+    found: dict[bytes, list[float]] = {}
+    for one, stored in part.many("e:").items():
+        if len(one) == ID:
+            found[one] = [float(stored.value[b"w"])]
+    records = [(one, record) for one, stored in part.many("h:").items() for record in stored.value]
+    records += [*part.one("retired", {}).items(), *part.one("retired_old", {}).items()]
+    for one, record in records:
+        if HistoryRecord.decode((record, 0)) is None:
+            yield f"the history of {one.hex()} has a record that cannot be read"
+            return
+        found.setdefault(one, []).append(float(record.split(b" ")[0]))
+    for one, ticks in found.items():
+        if ticks != sorted(set(ticks), reverse=True):
+            yield f"the history of {one.hex()} is out of order"
 
 
 def lessons(part: Partition) -> Iterator[str]:
@@ -455,7 +484,7 @@ Rule = "Callable[[Partition], Iterator[str]]"
 COMMON = (known_keys, whole_state, one_config, requests, stream)
 SMART = (
     *(queue, entries, identity, deadlines, bounds, graph, relics, dependencies, versions),
-    *(histories, lessons, ghosts),
+    *(histories, retired, compiles, lessons, ghosts),
 )
 SMART += (flights, voids)
 KINDS: dict[str, tuple[Any, ...]] = {"smart": SMART}

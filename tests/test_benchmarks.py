@@ -28,6 +28,7 @@ PEERS |= {"distcache: near hit", "distcache, asyncio: near hit"}
 MEMORY = {
     "SmartCache, no dependencies": {"entry", "score", "usage"},
     "the same, compiled twice": {"entry", "score", "usage", "h:", "histories"},
+    "once, in a full cache that has had 8 x as many": {"entry", "ghost", "ghost_old", "retired", "retired_old"},
     "compiled once, keys put one after the other: learned from": {"a:", "learned", "entry"},
     "ContentHashCache.set_key, no text": {"entry", "score", "usage", "deadline", "prefixes", "indexed"},
     "ContentHashCache.set_key, ttl_seconds=inf": {"entry", "score", "usage", "prefixes", "indexed"},

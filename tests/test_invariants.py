@@ -21,6 +21,9 @@ def client(smart, backend):
     """A cache with a bit of everything: versions, deadlines, edges, a relic, history, lessons, ghosts."""
     backend.checked = False
     cache = smart(max_entries=4, max_size_mb=1, versions=2)
+    for number in range(8):
+        cache.put(f"was {number}", "1", "h")
+        cache.invalidate(f"was {number}")
     cache.put("c", "1", "h", ["d"])
     cache.put("b", "22", "h", ["c"], ttl_seconds=100)
     cache.put("a", "333", "h0", ["b"])
@@ -128,11 +131,24 @@ PLANTED = {
     "a history that stays": (lambda c: c.pexpire(PART.records + A, 10**11), "stays for"),
     "a long history": (lambda c: state_of(c, history=1), "has 2 records"),
     "a history out of order": (lambda c: c.lmove(PART.records + A, PART.records + A, "LEFT", "RIGHT"), "out of order"),
-    "a record that is none": (lambda c: c.rpush(PART.records + A, "1 1 x"), "histories"),
-    "a record too early": (
+    "a record that is none": (lambda c: c.rpush(PART.records + A, "1 1 x"), "cannot be read"),
+    "a record of an entry that is there": (
         lambda c: c.lpush(PART.records + A, c.hget(PART.entry(A), "w") + b" 1 0 1 1 h"),
-        "the record of an entry that is there",
+        "out of order",
     ),
+    "a retired record of what is there": (
+        lambda c: c.hset(PART.retired_old, B, c.hget(PART.entry(B), "w") + b" 1 0 1 1 h"),
+        "out of order",
+    ),
+    "a retired record that is none": (lambda c: c.hset(PART.retired, C, "x"), "cannot be read"),
+    "a retired record and a list": (lambda c: c.hset(PART.retired, A, "1 1 0 1 1 h"), "that has a list"),
+    "a retired record of nobody": (lambda c: c.hset(PART.retired, "a", "1 1 0 1 1 h"), "of no key"),
+    "too many retired records": (
+        lambda c: c.hset(PART.retired, mapping={key_id(b"%d" % n): "1 1 0 1 1 h" for n in range(9)}),
+        "retired has",
+    ),
+    "retired records that stay": (lambda c: c.persist(PART.retired_old), "not declared permanent"),
+    "retired records that stay long": (lambda c: c.pexpire(PART.retired_old, 10**11), "stays for"),
     "too many histories": (lambda c: c.zadd(PART.histories, {bytes([n]): 1 for n in range(30)}), "histories"),
     "lessons not listed": (lambda c: c.delete(PART.learned), "are not listed"),
     "lessons that are gone": (lambda c: c.delete(PART.after + A), "listed and not there"),
@@ -170,7 +186,7 @@ def test_a_cache_in_order_has_no_problems(client, backend):
     keys = backend.keyspace().tags()[PART.tag]
     assert {rest.partition(b":")[0] for rest in keys} >= {
         *(b"state", b"e", b"score", b"usage", b"deadline", b"ghost", b"events", b"q", b"edges", b"r", b"relics"),
-        *(b"v", b"h", b"histories", b"a", b"learned"),
+        *(b"v", b"h", b"histories", b"retired", b"retired_old", b"a", b"learned"),
     }, "whatever could be in disorder is there"
 
 

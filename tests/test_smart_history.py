@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import socket
 import threading
 from dataclasses import replace
@@ -168,11 +169,43 @@ def test_old_records_are_not_shown(smart, backend):
 def test_the_number_of_histories_is_bounded(smart, backend):
     cache = smart(max_entries=2)
     for number in range(12):
+        cache.put(f"k{number}", "x", "h1")
+        cache.put(f"k{number}", "x", "h2")
+    assert backend.client.zcard(PART.histories) == 8
+    assert [hashes(cache.get_history(f"k{number}")) for number in range(12)] == [[]] * 4 + [["h2", "h1"]] * 8
+
+
+def test_the_number_of_retired_records_is_bounded(smart, backend):
+    """Two generations, each of twice the entries."""
+    cache = smart(max_entries=2, history_age_s=100)
+    for number in range(12):
         cache.put(f"k{number}", "x", "h")
-    assert backend.client.zcard(PART.histories) == 8  # and two keys have but their entries
-    assert cache.get_history("k1") == []
-    assert hashes(cache.get_history("k2")) == ["h"]
-    assert hashes(cache.get_history("k11")) == ["h"]
+    assert not backend.client.exists(PART.histories)
+    assert [backend.client.hlen(name) for name in (PART.retired_old, PART.retired)] == [4, 2]
+    assert 0 < backend.client.pttl(PART.retired_old) <= 100_000
+    assert [hashes(cache.get_history(f"k{number}")) for number in range(12)] == [[]] * 4 + [["h"]] * 8
+
+
+@pytest.mark.parametrize("policy", ["adaptive", "windowed", "lru"])
+def test_every_compile_is_listed_wherever_its_record_is(smart, backend, policy):
+    """As many keys as are remembered for certain, put, evicted and invalidated in any order."""
+    cache, chance, made, seen = smart(max_entries=4, policy=policy), random.Random(7), {}, set()
+    names = (PART.retired, PART.retired_old, PART.histories)
+    for number in range(250):
+        seen.update(name for name in names if backend.client.exists(name))
+        key, what = f"k{chance.randrange(12)}", chance.random()
+        if number < 12:  # each of them once, which goes
+            key, what = f"k{number}", 0.0
+        if what < 0.8:
+            cache.put(key, "x", f"h{number}")
+            made[key] = [f"h{number}", *made.get(key, ())]
+        elif what < 0.97:
+            cache.invalidate(key)
+        else:
+            cache.clear()
+        assert hashes(cache.get_history(key)) == made.get(key, [])
+    assert {key: hashes(cache.get_history(key)) for key in made} == made
+    assert seen == set(names)
 
 
 # learning

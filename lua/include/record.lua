@@ -1,6 +1,6 @@
--- The records of a key's compiles. That of its latest version is the entry itself; it becomes an item of the key's list
--- when the entry goes, is written over, or becomes an older version: most entries are compiled once, and a list costs
--- more than half of what they do.
+-- The records of a key's compiles. That of its latest version is the entry itself; it is written (see `keep_record`) when
+-- the entry goes, is written over, or becomes an older version: most entries are compiled once, and a list costs more than
+-- half of what they do.
 --
 -- format_record(cost, size, entry): 'tick written cost size length-of-hash ', the hash, and who made it; nil if that is not
 -- known. entry: hash, written (ms), tick, metadata.

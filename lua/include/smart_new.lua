@@ -1,5 +1,5 @@
 -- What a put says about an output, for the scripts that store one: slots after those of smart_keys.
-local requests  = KEYS[14]            -- prefix of the marks of requests that took effect
+local requests  = KEYS[16]            -- prefix of the marks of requests that took effect
 local request   = ARGV[2]             -- id of this request; a repeat carries the same
 local id        = ARGV[3]             -- the key's id
 local key       = ARGV[4]             -- the key itself

@@ -10,7 +10,7 @@ local function smart_remove(g, s, id)
   if u then
     if #id == 16 then
       local record = format_record(u.cost, u.size, entry)
-      keep_record(g.records, g.histories, id, record, s.tick, s.history, s.history_age_ms, s.bound_entries)
+      keep_record(g, id, record, s.tick, s.history, s.history_age_ms, s.bound_entries, true)
     end
     s.bytes = s.bytes - u.size
     redis.call('HDEL', g.usage, id)

@@ -28,7 +28,7 @@ local function smart_store(g, s, new, now, used)
   local before = (old or s.versions > 1) and redis.pcall('HMGET', entry, 'h', 't', 'w', 'm', 'p', 'g') or {}
   if old then
     local record = format_record(old.cost, old.size, before)
-    keep_record(g.records, g.histories, id, record, s.tick, s.history, s.history_age_ms, s.bound_entries)
+    keep_record(g, id, record, s.tick, s.history, s.history_age_ms, s.bound_entries)
   end
   if s.versions > 1 and before[1] and before[1] ~= new.hash then
     demote(g, id)
