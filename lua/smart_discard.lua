@@ -13,6 +13,7 @@ local counted   = ARGV[5]  -- '1': the read had been counted as a hit
 --@include write_state
 --@include edges
 --@include smart_remove
+--@include forget_relics
 local s = read_state(usage, partitions)
 if not s then return stale() end
 local _, us = clock()
@@ -30,6 +31,7 @@ if counted == '1' then
   s.misses = s.misses + 1
 end
 s.corrupt = s.corrupt + 1
+forget_relics(g, s)
 emit(events, s, 'MISS', key, 'corrupt entry')
 write_state(usage, s)
 return removed

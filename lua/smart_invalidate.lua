@@ -12,13 +12,17 @@ local details = ARGV[3]   -- the reason, for the event
 --@include write_state
 --@include edges
 --@include smart_remove
+--@include forget_relics
 --@include void
 local s = read_state(usage, partitions)
 if not s then return stale() end
 local _, us = clock()
 s.tick = math.max(us, s.tick + 1)
 local dropped = drop_key(g, s, id, details)
-s.invalidations = s.invalidations + dropped
-if dropped > 0 then write_state(usage, s) end
+if dropped > 0 then
+  s.invalidations = s.invalidations + dropped
+  forget_relics(g, s)
+  write_state(usage, s)
+end
 void_mark(state, voided, {id})
 return dropped

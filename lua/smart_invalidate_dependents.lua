@@ -17,7 +17,7 @@ local roots, roots_at = ARGV, 4         -- list: ids of the keys that changed
 --@include write_state
 --@include edges
 --@include smart_remove
---@include closure
+--@include forget_relics
 --@include void
 local s = read_state(usage, partitions)
 if not s then return stale() end
@@ -53,6 +53,7 @@ if limit > 0 and not more and transitive == '1' then
 end
 if dropped > 0 then
   s.invalidations = s.invalidations + dropped
+  forget_relics(g, s)
   write_state(usage, s)
 end
 reply[1] = more and 1 or 0

@@ -14,11 +14,13 @@ local limit = tonumber(ARGV[2])  -- int: entries to remove in this call
 --@include smart_remove
 --@include reap
 --@include evict
+--@include forget_relics
 local s = read_state(usage, partitions)
 if not s then return stale() end
 local now, us = clock()
 s.tick = math.max(us, s.tick + 1)
 local expired = reap(g, s, now, limit)
 local fits = evict(g, s, 0, 0, limit)
+fits = forget_relics(g, s) and fits
 write_state(usage, s)
 return {expired, (expired == limit or not fits) and 1 or 0}

@@ -316,10 +316,7 @@ def graph(part: Partition) -> Iterator[str]:
 
 
 def relics(part: Partition) -> Iterator[str]:
-    """What has edges and is no entry is a relic, that something depends on; their number is bounded.
-
-    A put leaves at most as many relics as there may be entries. Until the next one each entry may become a relic too.
-    """
+    """What has edges and is no entry is a relic, that something depends on; there are as many as entries at most."""
     edges, score, kept = part.edges, part.score, part.one("relics", {})
     for one in edges.keys() - score.keys() - kept.keys():
         yield f"{one.hex()} has edges and is neither an entry nor a relic"
@@ -330,8 +327,8 @@ def relics(part: Partition) -> Iterator[str]:
             yield f"the relic {one.hex()} has no edges"
         if part.number("partitions") == 1 and one not in part.many("r:"):
             yield f"nothing depends on the relic {one.hex()}"
-    if len(kept) + len(score) > 2 * part.number("bound_entries") and not part.lowered:
-        yield f"there are {len(kept)} relics beside {len(score)} entries"
+    if len(kept) > part.number("bound_entries") and not part.lowered:
+        yield f"there are {len(kept)} relics"
 
 
 def dependencies(part: Partition) -> Iterator[str]:

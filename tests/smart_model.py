@@ -195,6 +195,7 @@ class Model:
         part, latest, self.tick = self.of(key), (key,), self.tick + 1
         if len(value) > part.bound_bytes:
             self.drop_key(part, key)
+            self.forget_relics(part)
             return False
         before = part.entries.get(latest)
         there = before and not 0 < before.gone <= self.now
@@ -237,6 +238,7 @@ class Model:
         self.use(entry)
         if entry.corrupt:
             self.drop(part, name)
+            self.forget_relics(part)
             self.stats["corrupt"] += 1
             self.stats["misses"] += 1
             return None
@@ -259,6 +261,7 @@ class Model:
     def invalidate(self, key: str) -> bool:
         self.tick += 1
         dropped = self.drop_key(self.of(key), key)
+        self.forget_relics(self.of(key))
         self.stats["invalidations"] += dropped
         return dropped > 0
 
@@ -281,6 +284,7 @@ class Model:
                 if transitive:
                     for name in found:
                         self.unlink(part, name)
+                self.forget_relics(part)
             roots = [one for one in dict.fromkeys(met) if one not in walked] if transitive and self.count > 1 else []
         return set(removed)
 
@@ -290,6 +294,7 @@ class Model:
         for part in self.parts:
             total += self.reap(part, 1000)
             self.evict(part, 0, 0)
+            self.forget_relics(part)
         return total
 
     def clear(self) -> int:

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from distcache.errors import ServerError
+from distcache.errors import ServerError, ValueTooLarge
 from distcache.keys import Keyspace, Partition, key_id
 from distcache.smart import whole
 
@@ -149,6 +149,45 @@ def test_forgotten_relics_take_along_what_depends_on_them(smart, backend):
         backend.check()
     cache.put("w", "w", "h", ["v"])
     assert relics(backend, namespace="two") <= 3
+
+
+def too_large(cache, backend, key):
+    with pytest.raises(ValueTooLarge):
+        cache.put(key, "x" * 2**21, "h")
+
+
+def corrupt(cache, backend, key):
+    if cache.has(key):
+        backend.client.hset(PART.entry(key_id(key.encode())), "o", b"\xff none of ours")
+    assert cache.get(key) is None
+
+
+def expired(cache, backend, key):
+    cache.touch(key, 10)
+    backend.let_pass(11)
+    cache.cleanup_expired()
+
+
+LEAVE = {
+    "invalidated": lambda cache, backend, key: cache.invalidate(key),
+    "what a change reached": lambda cache, backend, key: cache.invalidate_by_dependency(f"before {key}"),
+    "larger than the cache": too_large,
+    "corrupt": corrupt,
+    "expired": expired,
+}
+
+
+@pytest.mark.parametrize("how", LEAVE)
+def test_no_more_relics_than_entries_however_they_came(smart, backend, how):
+    """A chain that grows at one end, of which one link after the other goes."""
+    cache, counts = smart(max_entries=4, max_size_mb=1), []
+    for number in range(12):
+        cache.put(f"k{number}", "x", "h", [f"before k{number}", f"k{number - 1}"])
+        if number:
+            LEAVE[how](cache, backend, f"k{number - 1}")
+        counts.append(relics(backend))
+        backend.check()
+    assert counts == [0, 1, 2, 3, 4, 0] * 2, "the fifth is one too many, and what depends on the first are all others"
 
 
 def relics(backend, namespace="smart"):

@@ -1,9 +1,11 @@
 -- forget_relics(g, s): keep at most as many relics as entries; if there were more before, because the bound was lowered,
--- they go little by little. What depends on a forgotten one goes with it, because without its edges no invalidation would
--- reach that any more.
+-- they go little by little. Whatever may leave a relic ends with this. What depends on a forgotten one goes with it,
+-- because without its edges no invalidation would reach that any more. True when there are no more than may be.
+--@include closure
 local function forget_relics(g, s)
   local limit = 64
-  while limit + g.relics_left > 0 and redis.call('ZCARD', g.relics) > s.bound_entries do
+  while redis.call('ZCARD', g.relics) > s.bound_entries do
+    if limit + (g.relics_left or 0) <= 0 then return false end
     limit = limit - 1
     local oldest = redis.call('ZRANGE', g.relics, 0, 0)[1]
     local lost = closure(g, {oldest})
@@ -15,4 +17,5 @@ local function forget_relics(g, s)
     end
     unlink(g, oldest)
   end
+  return true
 end

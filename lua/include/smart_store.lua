@@ -12,7 +12,6 @@
 --@include smart_remove
 --@include reap
 --@include evict
---@include closure
 --@include forget_relics
 --@include demote
 --@include write_entry
@@ -20,6 +19,7 @@ local function smart_store(g, s, new, now, used)
   local id, entry = new.id, g.entries .. new.id
   if new.size > s.bound_bytes then
     drop_key(g, s, id, 'replaced by a value over the limit')
+    forget_relics(g, s)
     return false
   end
   policy_request(s, 'put', new.size)
