@@ -78,7 +78,7 @@ class SmartOptions(Options, total=False):
     history: int | None
     """Shared. How many records are kept for a key; 100 by default, 0 for none."""
     history_age_s: float | None
-    """Shared. How long they are kept; 30 days by default."""
+    """Shared. How long they are shown, and most of them kept; 30 days by default."""
     refresh_ahead: float
     """An entry that is read when less than this part of its time to live is left is queued; 0, the default: none."""
 
@@ -127,7 +127,7 @@ class SharedConfig:
     history: int = 100
     """How many records of compiles are kept for a key; 0 for none."""
     history_age_ms: int = 30 * 24 * 3_600_000
-    """How long they are kept."""
+    """How long they are shown, and most of them kept."""
     layout: int = keys.LAYOUT
     """Version of the data layout."""
 

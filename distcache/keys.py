@@ -67,13 +67,13 @@ class Partition:
         self.versions = name(b"v:")
         """prefix; list per key: hash ids of its older versions, newest first."""
         self.records = name(b"h:")
-        """prefix; list per key: the records of compiles before the latest, newest first."""
+        """prefix; list per key: the records of its compiles, but for the latest while that is held, newest first."""
         self.histories = name(b"histories")
         """zset: key id -> last write; bounds the number of these lists."""
         self.retired = name(b"retired")
-        """hash: ids of keys that are gone and have no list -> the record of their last compile."""
+        """hash: ids of keys that have gone, and have no list -> the only record of them but for the entry."""
         self.retired_old = name(b"retired_old")
-        """hash: the generation of these records before."""
+        """hash: the generation of such records before."""
         self.after = name(b"a:")
         """prefix; hash per key: the keys that came next, or two to four places after -> aged count (log2)."""
         self.learned = name(b"learned")

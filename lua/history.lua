@@ -2,7 +2,7 @@
 local state       = KEYS[1]            -- hash: shared config
 local usage       = KEYS[2]            -- hash: entry id -> use, size, cost, deadline
 local records     = KEYS[3]            -- list: the records of earlier compiles
-local retired     = KEYS[4]            -- hash: keys that are gone -> record
+local retired     = KEYS[4]            -- hash: keys that have gone -> record
 local retired_old = KEYS[5]            -- hash: the generation before
 local entries     = KEYS[6]            -- prefix of the entries' hashes
 local versions    = KEYS[7]            -- list: ids of the hashes of older versions
@@ -33,9 +33,12 @@ if used then
   local u = parse_usage(used)
   show(format_record(u.cost, u.size, redis.call('HMGET', entries .. id, 'h', 't', 'w', 'm')), 1)
 end
-for _, record in ipairs(redis.call('LRANGE', records, 0, math.max(count, 1) - 1)) do
+-- Where another program has put something else, there are none.
+for _, record in ipairs(redis.pcall('LRANGE', records, 0, math.max(count, 1) - 1)) do
   show(record, held[string.match(record, '^%S+')] or 0)
 end
-show(redis.call('HGET', retired, id), 0)
-show(redis.call('HGET', retired_old, id), 0)
+for _, generation in ipairs({retired, retired_old}) do
+  local record = redis.pcall('HGET', generation, id)
+  if type(record) == 'string' then show(record, 0) end
+end
 return reply

@@ -379,6 +379,8 @@ def retired(part: Partition) -> Iterator[str]:
             yield f"{name} has a record of no key"
         if records.keys() & part.many("h:").keys():
             yield f"{name} has a record of a key that has a list"
+    if part.one("retired", {}).keys() & part.one("retired_old", {}).keys():
+        yield "a key has two retired records"
     if (stored := part.keys.get(b"retired_old")) is not None:
         yield from lasting(part, "retired_old", stored)
 

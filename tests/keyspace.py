@@ -105,6 +105,8 @@ def _shift(pipe: Any, key: bytes, rest: bytes, stored: Stored, ms: int, policy: 
     elif rest.startswith(b"h:"):
         pipe.delete(key)
         pipe.rpush(key, *(_record(record, ms) for record in stored.value))
+    elif rest in (b"retired", b"retired_old"):
+        pipe.hset(key, mapping={one: _record(record, ms) for one, record in stored.value.items()})
     if stored.ttl_ms >= 0:
         pipe.pexpire(key, max(stored.ttl_ms - ms, 0))
 

@@ -341,6 +341,15 @@ def test_every_rule_of_a_reader_is_needed(guarded):
             read(login(guarded, "reader", "smart", [one for one in rules if one != rule]))
 
 
+def test_rights_that_are_older_than_the_scripts_lose_no_history(server):
+    rules = [word for word in acl.rules("writer", "smart") if word != "+lpushx"]
+    with SmartCache(url=login(server, "writer", "smart", rules), on_error="raise") as cache:
+        for number in range(4):
+            cache.put("a", "x", f"h{number}")
+        cache.invalidate("a")
+        assert [record.content_hash for record in cache.get_history("a")] == ["h3", "h2", "h1", "h0"]
+
+
 def test_acl_prints_one_command(run):
     printed = run("acl", "reader", "--user", "me").split()
     assert printed[:6] == ["ACL", "SETUSER", "me", "on", ">PASSWORD", "resetkeys"]

@@ -135,6 +135,21 @@ def test_it_is_evicted(smart, backend, damage, policy):
     assert cache.get(f"new {3 * len(KEYS) - 1}") == "x"
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_history_in_whose_place_is_something_else_begins_anew(smart, backend, replaced):
+    cache = smart(on_error="raise")
+    cache.put("a", "x", "h1")
+    cache.invalidate("a")
+    no_history(backend.client, SMART, key_id(b"a"))
+    assert [record.content_hash for record in cache.get_history("a")] == ["h1"]
+    cache.put("a", "x", "h2")
+    if replaced:
+        cache.put("a", "x", "h3")
+    cache.invalidate("a")
+    assert [record.content_hash for record in cache.get_history("a")] == ["h3", "h2", "h1"][not replaced :]
+    backend.check()
+
+
 @pytest.mark.parametrize("index", [b"", b"short"])
 def test_a_signature_without_its_place_in_the_index_is_evicted(content, backend, index):
     cache = filled_texts(content, on_error="raise", max_size=len(KEYS))

@@ -20,6 +20,7 @@ from distcache.smart.followed import Followed
 from distcache.smart.learner import BATCH, KEPT
 
 PART = Partition("smart", 0)
+A = key_id(b"a")
 
 
 def hashes(records):
@@ -147,11 +148,22 @@ def test_history_is_capped(smart):
     assert hashes(cache.get_history("a")) == ["h5", "h4", "h3"]
 
 
+def test_a_list_that_begins_is_capped_too(smart, backend):
+    cache = smart(history=1)
+    for content_hash in ("h1", "h2"):
+        cache.put("a", "x", content_hash)
+        cache.invalidate("a")
+    assert backend.client.llen(PART.records + A) == 1
+    assert hashes(cache.get_history("a")) == ["h2"]
+
+
 def test_history_can_be_off(smart, backend):
     cache = smart(history=0)
-    cache.put("a", "x", "h")
+    cache.put("a", "x", "h1")
+    cache.put("a", "x", "h2")
+    cache.invalidate("a")
     assert cache.get_history("a") == []
-    assert not backend.client.exists(PART.histories)
+    assert not backend.client.exists(PART.histories, PART.retired, PART.records + A)
 
 
 def test_old_records_are_not_shown(smart, backend):
@@ -166,6 +178,25 @@ def test_old_records_are_not_shown(smart, backend):
     assert cache.get_history("a") == []
 
 
+def test_an_old_record_of_a_key_that_has_gone_is_not_shown(smart, backend):
+    cache = smart(history_age_s=100)
+    cache.put("a", "x", "h1")
+    cache.invalidate("a")
+    backend.let_pass(60)
+    assert hashes(cache.get_history("a")) == ["h1"]
+    backend.let_pass(60)
+    assert cache.get_history("a") == []
+
+
+def test_a_list_lives_as_long_as_its_latest_record(smart, backend):
+    cache = smart(history_age_s=100)
+    cache.put("a", "x", "h1")
+    cache.put("a", "x", "h2")
+    backend.let_pass(60)
+    cache.put("a", "x", "h3")
+    assert 90_000 < backend.client.pttl(PART.records + A) <= 100_000
+
+
 def test_the_number_of_histories_is_bounded(smart, backend):
     cache = smart(max_entries=2)
     for number in range(12):
@@ -173,6 +204,50 @@ def test_the_number_of_histories_is_bounded(smart, backend):
         cache.put(f"k{number}", "x", "h2")
     assert backend.client.zcard(PART.histories) == 8
     assert [hashes(cache.get_history(f"k{number}")) for number in range(12)] == [[]] * 4 + [["h2", "h1"]] * 8
+
+
+def test_the_list_that_was_added_to_last_stays(smart):
+    cache = smart(max_entries=2)
+    for number in range(8):
+        cache.put(f"k{number}", "x", "h1")
+        cache.put(f"k{number}", "x", "h2")
+    cache.put("k0", "x", "h3")
+    cache.put("k9", "x", "h1")
+    cache.put("k9", "x", "h2")
+    assert hashes(cache.get_history("k0")) == ["h3", "h2", "h1"]
+    assert cache.get_history("k1") == []
+
+
+def test_lists_over_a_lowered_bound_go_little_by_little(smart, backend):
+    cache = smart(max_entries=60)
+    for number in range(200):
+        for content_hash in ("h1", "h2"):
+            cache.put(f"k{number}", "x", content_hash)
+    assert backend.client.zcard(PART.histories) == 200
+    cache = smart(max_entries=10, reconfigure=True)
+    cache.cleanup_expired()
+    cache.put_many([{"key": f"new {number}", "output": "x", "content_hash": "h"} for number in range(90)])
+    assert backend.client.zcard(PART.histories) == 40
+    assert len([key for key in backend.keyspace().tags()[PART.tag] if key.startswith(b"h:")]) == 40
+
+
+def test_a_key_that_goes_again_in_the_next_generation_has_a_list(smart, backend):
+    cache = smart(max_entries=1)
+    for key, content_hash in (("a", "h1"), ("b", "h1"), ("a", "h2")):
+        cache.put(key, "x", content_hash)
+        cache.invalidate(key)
+    assert backend.client.llen(PART.records + A) == 2
+    assert not any(backend.client.hexists(name, A) for name in (PART.retired, PART.retired_old))
+    assert hashes(cache.get_history("a")) == ["h2", "h1"]
+
+
+def test_what_is_no_record_is_not_shown(smart, backend):
+    cache = smart()
+    cache.put("a", "x", "h1")
+    backend.client.hset(PART.retired, A, "1 1e400 0 1 1 h")
+    backend.client.set(PART.retired_old, "no hash")
+    assert hashes(cache.get_history("a")) == ["h1"]
+    backend.client.delete(PART.retired, PART.retired_old)
 
 
 def test_the_number_of_retired_records_is_bounded(smart, backend):

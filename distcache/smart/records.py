@@ -171,7 +171,7 @@ class HistoryRecord:
             end = int(length)
             content_hash, producer = unraw(rest[:end]), unraw(rest[end:])
             return cls(content_hash, number(written), float(cost), int(size), producer, bool(held))
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
 
 

@@ -12,6 +12,6 @@ local dependents  = KEYS[10]  -- prefix of the sets of dependents
 local versions    = KEYS[11]  -- prefix of the lists of older versions
 local histories   = KEYS[12]  -- zset: key id -> last record
 local records     = KEYS[13]  -- prefix of the lists of records
-local retired     = KEYS[14]  -- hash: keys that are gone -> record
+local retired     = KEYS[14]  -- hash: keys that have gone -> record
 local retired_old = KEYS[15]  -- hash: the generation before
 local partitions  = ARGV[1]   -- int: how many partitions this client believes in
