@@ -129,7 +129,15 @@ class Model:
     def remove(self, part: Part, name: Name) -> Entry | None:
         if len(name) > 1 and name[1] in part.older.get(name[0], ()):
             part.older[name[0]].remove(name[1])
-        return part.entries.pop(name, None)
+        entry = part.entries.pop(name, None)
+        if entry and len(name) == 1:
+            self.record(entry)
+        return entry
+
+    def record(self, entry: Entry) -> None:
+        """The latest version is none any more. One that the server has dropped by itself leaves no record."""
+        if not 0 < entry.gone <= self.now:
+            self.history[entry.key] = [(entry.hash, entry.written), *self.history.get(entry.key, [])][: self.cap]
 
     def drop(self, part: Part, name: Name) -> Entry | None:
         entry = self.remove(part, name)
@@ -216,12 +224,12 @@ class Model:
         self.net(entry)
         part.entries[latest] = entry
         self.forget_relics(part)
-        self.history[key] = [(content_hash, self.tick), *self.history.get(key, [])][: self.cap]
         self.stats["writes"] += 1
         return True
 
     def demote(self, part: Part, latest: Name, entry: Entry) -> None:
         older = (entry.key, entry.hash)
+        self.record(entry)
         part.entries[older] = part.entries.pop(latest)
         part.older.setdefault(entry.key, []).insert(0, entry.hash)
         names = part.edges.get(latest)
@@ -301,7 +309,8 @@ class Model:
         total = 0
         for part in self.parts:
             total += len(part.entries)
-            part.entries.clear()
+            for name in list(part.entries):
+                self.remove(part, name)
             part.older.clear()
             part.edges.clear()
             part.relics.clear()
@@ -329,4 +338,7 @@ class Model:
     def history_of(self, key: str) -> list[tuple[str, bool]]:
         entries = self.of(key).entries.values()
         held = {entry.written for entry in entries if entry.key == key and not 0 < entry.gone <= self.now}
-        return [(content_hash, tick in held) for content_hash, tick in self.history.get(key, [])]
+        latest = self.of(key).entries.get((key,))
+        first = [(latest.hash, latest.written)] if latest and latest.written in held else []
+        found = [*first, *self.history.get(key, [])][: self.cap]
+        return [(content_hash, tick in held) for content_hash, tick in found]
