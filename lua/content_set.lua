@@ -58,6 +58,8 @@ thaw(s)
 if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
 s.tick = math.max(us, s.tick + 1)
 reap(g, s, now, 8, id)
+local old = used and parse_usage(used) or nil
+if old and old.deadline > 0 and old.deadline <= now then s.expirations = s.expirations + 1 end
 if size > s.bound_bytes then
   drop(g, s, id)
   write_state(usage, s)
@@ -67,7 +69,6 @@ end
 policy_request(s, 'put', size)
 
 -- A value is replaced in place, unless what makes room must not see it.
-local old = used and parse_usage(used) or nil
 if old then s.bytes = s.bytes - old.size end
 local others = redis.call('ZCARD', score) - (old and 1 or 0)
 local room = others < s.bound_entries and s.bytes + size <= s.bound_bytes and s.policy ~= 'windowed'

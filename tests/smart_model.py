@@ -202,6 +202,7 @@ class Model:
         """False when the value is over the bound of its partition."""
         part, latest, self.tick = self.of(key), (key,), self.tick + 1
         if len(value) > part.bound_bytes:
+            self.reap(part, 8)
             self.drop_key(part, key)
             self.forget_relics(part)
             return False
@@ -209,7 +210,8 @@ class Model:
         there = before and not 0 < before.gone <= self.now
         if there and before.hash != content_hash and self.versions > 1:
             self.demote(part, latest, before)
-        else:
+        elif before:
+            self.stats["expirations"] += 0 < before.deadline <= self.now
             self.remove(part, latest)
         self.relink(part, latest, set(names) - {key})
         self.reap(part, 8)

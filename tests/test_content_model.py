@@ -274,20 +274,18 @@ class Machine(RuleBasedStateMachine):
         assert self.backend.problems() == []
 
 
-def check(backend: Any, twin: str, loop: Any, examples: int, **options: Any) -> None:
+def check(backend: Any, twin: str, loop: Any, *, long: bool, **options: Any) -> None:
     class Run(Machine):
         pass
 
     Run.backend, Run.options, Run.opener = backend, options, Opener(twin, loop)
-    run_state_machine_as_test(Run, settings=settings(max_examples=examples, stateful_step_count=40, deadline=None))
-
-
-@pytest.fixture
-def examples(request) -> int:
-    return 300 if request.config.getoption("--long") else 12
+    examples = 300 if long else 12
+    chosen = settings(max_examples=examples, stateful_step_count=40, derandomize=not long, database=None, deadline=None)
+    run_state_machine_as_test(Run, settings=chosen)
 
 
 @pytest.mark.parametrize("sliding", [False, True])
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_any_calls_have_the_results_of_a_dictionary(backend, twin, loop, examples, sliding, partitions):
-    check(backend, twin, loop, examples, sliding=sliding, partitions=partitions)
+def test_any_calls_have_the_results_of_a_dictionary(backend, twin, loop, request, sliding, partitions):
+    long = request.config.getoption("--long")
+    check(backend, twin, loop, long=long, sliding=sliding, partitions=partitions)

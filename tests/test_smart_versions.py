@@ -204,6 +204,21 @@ def test_cleanup_counts_what_it_removed(expiring, backend):
     assert (stats["entries"], stats["expirations"], stats["evictions"]) == (1, 2, 0)
 
 
+@pytest.mark.parametrize("source", ["h", "other"])
+@pytest.mark.parametrize("versions", [1, 2])
+def test_what_expired_is_counted_and_told_when_it_is_replaced(smart, backend, versions, source):
+    cache = smart(ttl_seconds=10, versions=versions)
+    cache.put("a", "x", "h")
+    backend.let_pass(11)
+    cache.put("a", "y", source)
+    assert (cache.get("a"), cache.get("a", "h")) == ("y", "y" if source == "h" else None)
+    assert [(event["type"], event["details"]) for event in cache.get_recent_events(10)[1:3]] == [
+        ("EVICT", "expired"),
+        ("WRITE", "size=1, compile_time=0ms"),
+    ]
+    assert (cache.get_stats()["expirations"], cache.cleanup_expired()) == (1, 0)
+
+
 def test_expired_entries_go_before_live_ones(smart, backend):
     cache = smart(max_entries=2, policy="lru")
     cache.put("a", "x", "h")

@@ -18,6 +18,7 @@
 local function smart_store(g, s, new, now, used)
   local id, entry = new.id, g.entries .. new.id
   if new.size > s.bound_bytes then
+    reap(g, s, now, 8)
     drop_key(g, s, id, 'replaced by a value over the limit')
     forget_relics(g, s)
     return false
@@ -33,6 +34,10 @@ local function smart_store(g, s, new, now, used)
   if s.versions > 1 and before[1] and before[1] ~= new.hash then
     demote(g, id)
     old, before = nil, {}
+  end
+  if old and old.deadline > 0 and old.deadline <= now then
+    s.expirations = s.expirations + 1
+    emit(g.events, s, 'EVICT', new.key, 'expired')
   end
   -- Before anything else goes: what this output depends on leaves its edges behind, if it goes to make room.
   relink(g, id, new.links)
