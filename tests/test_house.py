@@ -1,5 +1,5 @@
 """The rules of the house that a machine can check: the contract of the Lua files, the floors, the twins, the data
-model, the typed interface, the files that are named, and what the wheel holds."""
+model, the reference, the typed interface, the files that are named, and what the wheel holds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ import pytest
 from servers import binaries, start_server
 
 import distcache
+from distcache.config import ContentOptions, SmartOptions
 from distcache.keys import Partition
 from distcache.script import Script, expand, folder, slots
+from distcache.smart.single_flight import FlightOptions
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "distcache"
@@ -418,6 +420,43 @@ def test_the_data_model_describes_every_key():
     described = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     assert described >= names
     assert not described - names, "the page describes keys that do not exist"
+
+
+# the reference
+
+REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+PARTS = dict(re.findall(r"^## (.+)\n((?:(?!## ).*\n)*)", REFERENCE, re.MULTILINE))
+DESCRIBED = {
+    "SmartCache, AsyncSmartCache": distcache.SmartCache,
+    "ContentHashCache, AsyncContentHashCache": distcache.ContentHashCache,
+    "Workers": distcache.Worker,
+}
+
+
+def written(function):
+    """A call's parameters as the page writes them: without types."""
+    signature = inspect.signature(function)
+    kept = [one.replace(annotation=one.empty) for name, one in signature.parameters.items() if name != "self"]
+    return str(signature.replace(parameters=kept, return_annotation=signature.empty)).replace("'", '"')
+
+
+@pytest.mark.parametrize("name", [name for name in distcache.__all__ if name != "__version__"])
+def test_the_reference_names_what_there_is(name):
+    assert re.search(rf"\b{name}\b", REFERENCE)
+
+
+@pytest.mark.parametrize("part", DESCRIBED)
+def test_the_reference_shows_each_call_as_it_is(part):
+    cls = DESCRIBED[part]
+    calls = {name: written(function) for name, function in public(cls).items() if name != "__init__"}
+    shown = dict(re.findall(r"`(\w+)(\([^`]*\))`", PARTS[part]))
+    assert {name: shown.get(name) for name in [*calls, cls.__name__]} == {**calls, cls.__name__: written(cls)}
+
+
+@pytest.mark.parametrize("options", [SmartOptions, ContentOptions, FlightOptions], ids=lambda options: options.__name__)
+def test_the_reference_lists_each_option(options):
+    part = PARTS["SmartCache, AsyncSmartCache" if options is FlightOptions else "Options of every cache"]
+    assert not [name for name in options.__annotations__ if f"`{name}`" not in part]
 
 
 # paths
