@@ -30,7 +30,7 @@ _FOLDER = _HERE / "lua" if (_HERE / "lua").is_dir() else _HERE.parent / "lua"
 
 _SLOT = re.compile(r"^local (\w+)\s*= (?:tonumber\()?(KEYS|ARGV)\[(\d+)\]\)?\s+-- \S")
 _TAIL = re.compile(r"^local (\w+), \1_at\s*= ARGV, (\d+)\s+-- \S")
-_INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^( *)--@include (\w+)$", re.MULTILINE)
 _PLAIN = "plain/struct.lua"
 
 
@@ -118,15 +118,21 @@ class Start:
 
 
 def expand(source: str) -> str:
-    """Replace each `--@include name` by that file's text; an include may name others, each comes in once."""
-    seen: set[str] = set()
+    """Replace each `--@include name` by that file's text; an include may name others, each comes in once.
 
+    One that is indented stands in a block, and is known in that block only: elsewhere it comes in again.
+    """
+    return _expanded(source, set())
+
+
+def _expanded(source: str, seen: set[str]) -> str:
     def pull(match: re.Match[str]) -> str:
-        name = match[1]
+        indent, name = match.groups()
         if name in seen:
             return ""
-        seen.add(name)
-        return _INCLUDE.sub(pull, (_FOLDER / "include" / f"{name}.lua").read_text(encoding="utf-8").rstrip())
+        known = seen.copy() if indent else seen
+        known.add(name)
+        return _expanded((_FOLDER / "include" / f"{name}.lua").read_text(encoding="utf-8").rstrip(), known)
 
     return _INCLUDE.sub(pull, source)
 

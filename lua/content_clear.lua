@@ -1,6 +1,7 @@
 -- Remove entries, of one scope or all, at most `limit` a call. Counters stay.
 -- Returns {how many, 1 if more are left else 0}.
 --@include content_keys
+--@include content_ghosts
 local scope = ARGV[2]            -- id of the scope, '' for the whole cache
 local limit = tonumber(ARGV[3])  -- int: entries to remove in this call
 

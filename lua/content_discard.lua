@@ -1,7 +1,7 @@
 -- An entry that was just handed out could not be decoded: take the hit back, count it, and remove the entry if it is
 -- still the one that was read. Returns 1 if it was removed.
 --@include content_keys
-local state = KEYS[9]  -- hash: shared config, rare counters
+local state = KEYS[7]  -- hash: shared config, rare counters
 local id    = ARGV[2]  -- the entry's id
 local seen  = ARGV[3]  -- tick of the write of the entry that was read
 local level = ARGV[4]  -- on which level it was counted as a hit

@@ -2,7 +2,7 @@
 -- same time, come as one call: what a call costs beside them is several times what one of them does.
 -- Returns of each row what content_reply says of the entry; {'ambiguous'}; or nothing; or the error of that row alone.
 --@include content_keys
-local state     = KEYS[9]  -- hash: shared config, rare counters
+local state     = KEYS[7]  -- hash: shared config, rare counters
 local levels    = ARGV[2]  -- steps to take: 'e', 'en' or 'enp'
 local ambiguous = ARGV[3]  -- what an ambiguous prefix is: 'miss' or 'newest'
 local text      = ARGV[4]  -- which hits send the original text: 'none', 'inexact', 'all'
@@ -11,11 +11,9 @@ local final     = ARGV[5]  -- '1': finding nothing is a miss, '': other partitio
 -- begins the members that match, '' for an exact look-up only.
 local rows, rows_at = ARGV, 6  -- list: id, check, stem, ...
 
---@include content_group
 --@include clock
 --@include usual_hit
 --@include content_reply
---@include sole_match
 local now, us = clock()
 local used, first
 if #rows == rows_at + 2 then
@@ -24,6 +22,7 @@ if #rows == rows_at + 2 then
   first = used[2] and redis.pcall('HMGET', entries .. id, 'v', 'd', 'w', 's')
   local level, record, entry = 'exact', used[2], first
   if not record then
+    --@include sole_match
     level, id = sole_match(prefixes, levels, rows[rows_at + 2])
     record = id and redis.call('HGET', usage, id)
     entry = record and redis.pcall('HMGET', entries .. id, 'v', 'd', 'w', 's')
@@ -31,7 +30,7 @@ if #rows == rows_at + 2 then
   if entry and (entry[1] == check or level == 'prefix' and entry[1]) and tonumber(entry[3]) then
     local points, packed, used_up = usual_hit(used[1], record, partitions, now, us)
     if points then
-      local reply = content_reply(g, level, id, entry, now, text)
+      local reply = content_reply(entries, indexed, level, id, entry, now, text)
       redis.call('ZADD', score, points, id)
       redis.call('HSET', usage, '*', packed, id, used_up)
       if level ~= 'exact' then redis.call('HINCRBY', state, level .. '_hits', 1) end
@@ -44,7 +43,8 @@ else
   used = redis.call('HMGET', usage, '*', unpack(ids))
 end
 
--- What only the other cases need comes here: a script makes its functions anew at every call.
+-- What only the other cases need comes here: a script makes its functions and tables anew at every call.
+--@include content_group
 --@include write_hot
 --@include stale
 --@include policy
@@ -79,7 +79,7 @@ local function look_up(at, id, known)
   local level, found = 'exact', id
   local u, entry = content_live(g, id, now, known, first)
   if not (u and entry[1] == rows[at + 1]) then level, found, u, entry = search(at, id, entry) end
-  return level, found, u, u and content_reply(g, level, found, entry, now, text)
+  return level, found, u, u and content_reply(entries, indexed, level, found, entry, now, text)
 end
 
 g.uses, g.points = {}, {}

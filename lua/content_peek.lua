@@ -29,5 +29,5 @@ if not (u and entry[1] == check) then
   local q = {check = check, stem = stem, levels = levels, ambiguous = ambiguous}
   level, found, u, entry = content_search(g, q, now)
 end
-if u then return content_reply(g, level, found, entry, now, text) end
+if u then return content_reply(entries, indexed, level, found, entry, now, text) end
 return level == 'ambiguous' and {level} or nil

@@ -1,7 +1,8 @@
 -- Store a signature under a text or a key: replace what was there, evict what must go, index.
 -- Returns 1; 0 when this request took effect before; -1 when the cache could never hold it (what was there goes too).
 --@include content_keys
-local requests  = KEYS[9]           -- prefix of the marks of requests that took effect
+--@include content_ghosts
+local requests  = KEYS[9]            -- prefix of the marks of requests that took effect
 local request   = ARGV[2]            -- id of this request; a repeat carries the same
 local id        = ARGV[3]            -- the entry's id
 local check     = ARGV[4]            -- SHA-256 of the normalized text, or of the key
@@ -15,8 +16,6 @@ local size      = tonumber(ARGV[9])  -- int: bytes of text and signature
 --@include hot_format
 --@include cold_format
 --@include usage_format
---@include policy_math
---@include ghost_math
 --@include content_members
 --@include write_entry
 local cost, ttl_ms = 0, ''
@@ -24,7 +23,7 @@ local now, us = clock()
 local found = redis.call('HMGET', usage, '*', id)
 repeat  -- the usual set ends in here; what is out of the ordinary leaves this, before anything is written
 --@include usual_put
-  local before = redis.call('HGET', indexed, id)
+  local before = used and redis.call('HGET', indexed, id)
   if before and before ~= index then break end
   -- A text that is there has its members; if the server has dropped them, the first is gone as well.
   local there = before and redis.call('ZSCORE', prefixes, content_member(index, id, 0))
@@ -45,6 +44,7 @@ until true
 
 -- What only the other cases need comes here: a script makes its functions anew at every call.
 --@include content_group
+g.ghost, g.ghost_old = ghost, ghost_old
 --@include stale
 --@include write_state
 --@include policy

@@ -1,9 +1,11 @@
 -- Remove what has expired and what is over the bounds (they may have been lowered), at most `limit` entries of each.
 -- Returns {how many had expired, 1 if there is more to do else 0}.
 --@include content_keys
+--@include content_ghosts
 local limit = tonumber(ARGV[2])  -- int: entries to remove in this call
 
 --@include content_group
+g.ghost, g.ghost_old = ghost, ghost_old
 --@include clock
 --@include stale
 --@include write_state

@@ -14,8 +14,6 @@ local rows, rows_at = ARGV, 2  -- list: entry id, key, content hash asked for ('
 
 --@include clock
 --@include usual_hit
---@include emit_read
---@include smart_reply
 local now, us = clock()
 local used, entry
 if #rows == rows_at + 3 then
@@ -28,10 +26,15 @@ if #rows == rows_at + 3 then
     local left = points and due > 0 and due - now - (tonumber(redis.call('HGET', entries .. id, 'g')) or 0)
     -- The first use of what a prediction has made is counted.
     if points and uses > 0 and (not left or left > 0) then
-      if string.find(kinds, 'HIT', 1, true) then emit_read(events, cap, tick, 'HIT', key) end
+      if string.find(kinds, 'HIT', 1, true) then
+        --@include emit_read
+        emit_read(events, cap, tick, 'HIT', key)
+      end
       redis.call('ZADD', score, points, id)
       redis.call('HSET', usage, '*', packed, id, record)
-      return {left and smart_reply(id, id, {cost = cost, ttl = ttl}, entry, left) or {entry[1], entry[2]}}
+      if not left then return {{entry[1], entry[2]}} end
+      --@include smart_reply
+      return {smart_reply(id, id, {cost = cost, ttl = ttl}, entry, left)}
     end
   end
 else
@@ -47,6 +50,7 @@ end
 --@include policy
 --@include note
 --@include smart_find
+--@include smart_reply
 local s = parse_hot(used[1], partitions)
 if not s then return stale() end
 local g = {score = score, usage = usage, deadline = deadline, entries = entries, uses = {}, points = {}}

@@ -7,9 +7,6 @@
 --@include hot_format
 --@include cold_format
 --@include usage_format
---@include policy_math
---@include ghost_math
---@include keep_record
 --@include write_entry
 --@include write_details
 --@include emit_details
@@ -27,6 +24,7 @@ repeat  -- the usual put ends in here; what is out of the ordinary leaves this, 
 
   if not redis.call('SET', requests .. request, '1', 'NX', 'PX', 60000) then return 0 end
   if gone then
+    --@include keep_record
     local one = format_record(gone_cost, gone_size, old)
     local kept = {histories = histories, records = records, retired = retired, retired_old = retired_old}
     keep_record(kept, loser, one, tick, history, history_age_ms, bound_entries, victim)

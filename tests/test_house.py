@@ -47,7 +47,7 @@ def without_comments(lua):
 SLOT = re.compile(
     r"^local \w+\s*= (?:tonumber\()?(?:KEYS|ARGV)\[\d+\]\)?\s+-- \S|^local (\w+), \1_at\s*= ARGV, \d+\s+-- \S"
 )
-INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
+INCLUDE = re.compile(r"^ *--@include (\w+)$", re.MULTILINE)
 
 
 def constructions():

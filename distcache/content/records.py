@@ -40,7 +40,8 @@ class Found:
     """Tick of the write."""
     digest: bytes
     """Of the plain signature."""
-    age_s: float
+    age_s: float = 0.0
+    """Known if texts were sent."""
     text: bytes | None = None
     """The encoded original text; empty where it is the normalized one, None if it was not sent."""
     normal: bytes = b""
@@ -54,10 +55,11 @@ class Found:
     @classmethod
     def decode(cls, part: int, reply: Sequence[Any]) -> Found:
         """From lua/include/content_reply.lua."""
-        level, one, blob, written, digest, age_ms, *texts = reply
-        found = cls(part, level.decode(), one, blob or b"", written, digest, age_ms / 1000)
-        if texts:
-            found.text, found.normal = (text or b"" for text in texts)
+        level, one, blob, written, digest, *more = reply
+        found = cls(part, level.decode(), one, blob or b"", written, digest)
+        if more:
+            age_ms, text, normal = more
+            found.age_s, found.text, found.normal = age_ms / 1000, text or b"", normal or b""
         return found
 
 

@@ -1,5 +1,4 @@
 -- `g`, which names the slots of content_keys for the functions of the includes.
 local g = {
-  score = score, usage = usage, deadline = deadline, ghost = ghost, ghost_old = ghost_old, prefixes = prefixes,
-  indexed = indexed, entries = entries,
+  score = score, usage = usage, deadline = deadline, prefixes = prefixes, indexed = indexed, entries = entries,
 }

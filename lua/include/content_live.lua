@@ -9,6 +9,7 @@ local function content_live(g, id, now, used, entry)
   if u.deadline > 0 and u.deadline <= now then return nil, 'expired' end
   entry = entry or redis.call('HMGET', g.entries .. id, 'v', 'd', 'w', 's')
   if entry.err then error(entry) end
-  if entry[1] then return u, entry end
-  return nil, 'gone'
+  if not entry[1] then return nil, 'gone' end
+  if not tonumber(entry[3]) then error('the tick of an entry is no number') end
+  return u, entry
 end

@@ -9,7 +9,7 @@ if victim then
 end
 if remembered then
   redis.call('HSET', ghost, victim, remembered)
-  if redis.call('HLEN', ghost) >= ghost_most(policy, capacity) then
+  if redis.call('HLEN', ghost) >= ghosts then
     redis.call('UNLINK', ghost_old)
     redis.call('RENAME', ghost, ghost_old)
   end

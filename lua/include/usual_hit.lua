@@ -6,7 +6,6 @@
 -- nothing has been done.
 --@include hot_format
 --@include usage_format
---@include policy_math
 local function usual_hit(packed, used, partitions, now, us)
   if not packed or #packed < STATE_BYTES or not used or #used ~= USAGE_BYTES then return nil end
   local sliding, tick, capacity, t, r, rate, asked, hits, misses, saved_ms, bound_bytes, bound_entries, event_cap,
@@ -19,6 +18,7 @@ local function usual_hit(packed, used, partitions, now, us)
   tick = math.max(us, tick + 1)
   local points = tick
   if counts then
+    --@include policy_math
     local step = policy_step(policy == 'cost' and capacity < bound_entries, capacity, bound_bytes, size)
     t = t + step / policy_life(policy)
     r = r + rate * step

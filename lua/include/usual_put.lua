@@ -11,8 +11,8 @@
 --   victim, reason          who goes to make room, and why; nil where nobody does
 --   gone, gone_*            the usage record, and what it says, of the victim, or else of the value that is replaced
 --   known                   the generation of ghosts that has the key
---   remembered              what is to be remembered of the victim
--- and what it has read of the state. Needs hot_format, cold_format, usage_format, policy_math, ghost_math.
+--   remembered, ghosts      what is to be remembered of the victim, and how many ghosts there may be
+-- and what it has read of the state. Needs hot_format, cold_format, usage_format.
 local packed, used = found[1], found[2]
 if not packed or #packed < STATE_BYTES then break end
 local sliding, tick, capacity, t, r, rate, asked, hits, misses, saved_ms, bound_bytes, bound_entries, event_cap,
@@ -43,13 +43,16 @@ if redis.call('ZCOUNT', deadline, '-inf', now) > 0 then break end  -- something 
 tick = math.max(us, tick + 1)
 local by_bytes, answers = policy == 'cost' and capacity < bound_entries, asked > 0
 if answers then asked = asked - 1 end
-if counts and (by_bytes or not answers) then
-  local step = policy_step(by_bytes, capacity, bound_bytes, size)
-  t = t + step / policy_life(policy)
-  r = r + rate * step
-end
-local f, mark, points, known, remembered = t - 2000, '-', tick, nil, nil
+local f, mark, points, known, remembered, ghosts = t - 2000, '-', tick, nil, nil, nil
+local capacity_since = victim and (reason == 'LRU eviction' and bound_entries or others + 1) or capacity
 if counts then
+  --@include policy_math
+  --@include ghost_math
+  if by_bytes or not answers then
+    local step = policy_step(by_bytes, capacity, bound_bytes, size)
+    t = t + step / policy_life(policy)
+    r = r + rate * step
+  end
   local old_f, kind, number = used and gone_f, nil, nil
   if not used and evictions > 0 then
     known = ghost
@@ -64,20 +67,18 @@ if counts then
       rate = ghost_learn(policy, rate, p1, capacity, kind)
     end
   end
-  if old_f then f, mark = old_f, 'r' end
-  f = policy_add(t, f, 1)
+  if old_f then mark = 'r' end
+  f = policy_add(t, old_f or t - 2000, 1)
   points = f + r
   if policy == 'cost' then points = points + policy_worth(cost, size) end
-end
-if victim then
-  capacity = reason == 'LRU eviction' and bound_entries or others + 1
-  evictions = evictions + 1
-  if counts then
-    local kind = ghost_kind(gone_uses, gone_mark)
-    p1 = p1 + (kind - p1) / capacity
-    remembered = ghost_text(gone_f, kind, evictions)
+  if victim then
+    kind = ghost_kind(gone_uses, gone_mark)
+    p1 = p1 + (kind - p1) / capacity_since
+    remembered = ghost_text(gone_f, kind, evictions + 1)
+    ghosts = ghost_most(policy, capacity_since)
   end
 end
+if victim then capacity, evictions = capacity_since, evictions + 1 end
 local ttl = ttl_ms == '' and own_ttl_ms or tonumber(ttl_ms)
 local due = ttl > 0 and now + ttl or 0
 local record = struct.pack(USAGE, 0, now, size, cost, due, ttl, f, mark)
