@@ -187,6 +187,13 @@ def test_every_include_is_used_and_there():
     assert sorted(used) == INCLUDES
 
 
+def test_an_indented_include_is_known_in_its_block_only():
+    one, block = "--@include clock\n", "do\n  --@include clock\nend\n"
+    assert expand(one + one).count("local function clock()") == 1
+    assert expand(one + block).count("local function clock()") == 1
+    assert expand(block + block + one).count("local function clock()") == 3
+
+
 WRITES = {
     *("APPEND", "COPY", "DECR", "DEL", "EXPIRE", "FLUSHALL", "FLUSHDB", "GETDEL", "GETEX", "GETSET", "HDEL"),
     *("HINCRBY", "HINCRBYFLOAT", "HMSET", "HSET", "HSETNX", "INCR", "INCRBY", "LMOVE", "LPOP", "LPUSH", "LREM"),
