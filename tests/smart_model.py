@@ -151,12 +151,13 @@ class Model:
             self.drop(part, name)
         return len(names)
 
-    def reap(self, part: Part, limit: int) -> int:
+    def reap(self, part: Part, limit: int, spared: Name | None = None) -> int:
         due = [name for name, entry in part.entries.items() if 0 < entry.deadline <= self.now]
         due = sorted(due, key=lambda name: (part.entries[name].deadline, packed(name)))[:limit]
         for name in due:
-            self.drop(part, name)
-            self.stats["expirations"] += 1
+            if name != spared:
+                self.drop(part, name)
+                self.stats["expirations"] += 1
         return len(due)
 
     def evict(self, part: Part, more_entries: int, more_bytes: int) -> None:
@@ -201,17 +202,20 @@ class Model:
     def put(self, key: str, content_hash: str, value: str, names: list[str], cost: float, ttl: int) -> bool:
         """False when the value is over the bound of its partition."""
         part, latest, self.tick = self.of(key), (key,), self.tick + 1
+        before = part.entries.get(latest)
+        expired = before is not None and 0 < before.deadline <= self.now
         if len(value) > part.bound_bytes:
-            self.reap(part, 8)
+            self.reap(part, 8, spared=latest)
+            if expired:
+                self.stats["expirations"] += 1
+                self.drop(part, latest)
             self.drop_key(part, key)
             self.forget_relics(part)
             return False
-        before = part.entries.get(latest)
-        there = before and not 0 < before.gone <= self.now
-        if there and before.hash != content_hash and self.versions > 1:
+        if before and not expired and before.hash != content_hash and self.versions > 1:
             self.demote(part, latest, before)
         elif before:
-            self.stats["expirations"] += 0 < before.deadline <= self.now
+            self.stats["expirations"] += expired
             self.remove(part, latest)
         self.relink(part, latest, set(names) - {key})
         self.reap(part, 8)

@@ -167,17 +167,17 @@ def test_expired_entries_are_not_found_and_are_counted(content, backend):
 
 def test_what_expired_is_counted_when_it_is_replaced(content, backend):
     cache = content(ttl_seconds=60, max_size_mb=0.001)
-    cache.set("text", "s")
-    cache.set("another", "s")
+    for number in range(12):
+        cache.set(f"text {number}", "s")
     backend.let_pass(61)
-    cache.set("text", "new")
-    assert cache.get("text") == "new"
+    cache.set("text 11", "new")
+    assert cache.get("text 11") == "new"
     backend.let_pass(61)
     with pytest.raises(ValueTooLarge):
-        cache.set("text", "s" * 2000)
+        cache.set("text 11", "s" * 2000)
+    cache.cleanup_expired()
     stats = cache.get_stats()
-    assert (stats["expirations"], stats["evictions"], stats["current_size"]) == (3, 0, 0)
-    assert cache.cleanup_expired() == 0
+    assert (stats["expirations"], stats["evictions"], stats["current_size"]) == (13, 0, 0)
 
 
 def test_fault_expired_entries_hid_live_ones(content, backend):

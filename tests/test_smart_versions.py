@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 import pytest
 from conftest import BACKENDS
 
-from distcache.errors import ConfigError
+from distcache.errors import ConfigError, ValueTooLarge
 
 
 @pytest.fixture
@@ -217,6 +218,30 @@ def test_what_expired_is_counted_and_told_when_it_is_replaced(smart, backend, ve
         ("WRITE", "size=1, compile_time=0ms"),
     ]
     assert (cache.get_stats()["expirations"], cache.cleanup_expired()) == (1, 0)
+
+
+@pytest.mark.parametrize("size", [1, 2000])
+def test_it_is_counted_however_much_has_expired(smart, backend, size):
+    cache = smart(ttl_seconds=10, max_size_mb=0.001)
+    for number in range(12):
+        cache.put(f"key {number}", "x", "h")
+    backend.let_pass(11)
+    with suppress(ValueTooLarge):
+        cache.put("key 11", "y" * size, "h")
+    cache.cleanup_expired()
+    stats = cache.get_stats()
+    assert (stats["expirations"], stats["evictions"], stats["entries"]) == (12, 0, 1 if size == 1 else 0)
+
+
+def test_what_expired_takes_no_older_version_s_place(smart, backend):
+    cache = smart(versions=2)
+    for number in range(8):
+        cache.put(f"key {number}", "x", "h", ttl_seconds=5)
+    cache.put("a", "older", "h1")
+    cache.put("a", "expired", "h2", ttl_seconds=10)
+    backend.let_pass(11)
+    cache.put("a", "new", "h3")
+    assert (cache.get("a"), cache.get("a", "h2"), cache.get("a", "h1")) == ("new", None, "older")
 
 
 def test_expired_entries_go_before_live_ones(smart, backend):

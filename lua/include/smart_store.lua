@@ -17,25 +17,30 @@
 --@include write_entry
 local function smart_store(g, s, new, now, used)
   local id, entry = new.id, g.entries .. new.id
+  local old = used and parse_usage(used) or nil
+  local expired = old and old.deadline > 0 and old.deadline <= now
   if new.size > s.bound_bytes then
-    reap(g, s, now, 8)
+    reap(g, s, now, 8, id)
+    if expired then
+      s.expirations = s.expirations + 1
+      drop(g, s, id, 'expired')
+    end
     drop_key(g, s, id, 'replaced by a value over the limit')
     forget_relics(g, s)
     return false
   end
   policy_request(s, 'put', new.size)
 
-  local old = used and parse_usage(used) or nil
   local before = (old or s.versions > 1) and redis.pcall('HMGET', entry, 'h', 't', 'w', 'm', 'p', 'g') or {}
   if old then
     local record = format_record(old.cost, old.size, before)
     keep_record(g, id, record, s.tick, s.history, s.history_age_ms, s.bound_entries)
   end
-  if s.versions > 1 and before[1] and before[1] ~= new.hash then
+  if s.versions > 1 and not expired and before[1] and before[1] ~= new.hash then
     demote(g, id)
     old, before = nil, {}
   end
-  if old and old.deadline > 0 and old.deadline <= now then
+  if expired then
     s.expirations = s.expirations + 1
     emit(g.events, s, 'EVICT', new.key, 'expired')
   end
